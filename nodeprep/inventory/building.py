@@ -1,0 +1,140 @@
+"""Checked blocks to nodes: a node over its groups over the defaults, key by key.
+
+Nodes without settings of their own share those of their groups, so that ten thousand of them cost
+little more than one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, reduce
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+from nodeprep.inventory.folding import expand
+from nodeprep.inventory.places import Path
+from nodeprep.inventory.schema import (
+    AtLeast,
+    Block,
+    InventoryFile,
+    NodeEntry,
+    Settings,
+    SudoByPassword,
+)
+from nodeprep.model import Desired, KubeProxy, Node, Ssh, Sudo, Sysctl
+
+B = TypeVar("B", bound=Block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The nodes of one entry of the inventory, and where that entry stands."""
+
+    path: Path
+    groups: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    ssh: Ssh
+    sudo: Sudo
+    labels: Mapping[str, str]
+    desired: Desired
+
+
+def rows(file: InventoryFile, home: FilePath) -> Iterator[Row]:
+    """Yield each entry's nodes with their merged settings, in the order of the file."""
+
+    @cache
+    def merged(groups: tuple[str, ...]) -> Settings:
+        return reduce(overlaid, (file.groups[group] for group in groups), file.defaults)
+
+    @cache
+    def shared(groups: tuple[str, ...]) -> _Parts:
+        return _parts(merged(groups), home)
+
+    for at, entry in enumerate(file.nodes):
+        groups = entry.groups
+        own = not entry.model_fields_set.isdisjoint(Settings.model_fields)
+        parts = _parts(overlaid(merged(groups), entry), home) if own else shared(groups)
+        yield Row(path=("nodes", at), groups=groups, nodes=tuple(_nodes(entry, parts)))
+
+
+def overlaid(under: B, over: Block) -> B:
+    """Return ``under`` with what ``over`` sets: mappings key by key, all else whole."""
+    changes = {
+        key: _over(getattr(under, key), getattr(over, key))
+        for key in type(under).model_fields
+        if key in over.model_fields_set
+    }
+    return under.model_copy(update=changes) if changes else under
+
+
+def _over(under: object, over: object) -> object:
+    if isinstance(under, Block) and isinstance(over, Block):
+        return overlaid(under, over)
+    if isinstance(under, dict) and isinstance(over, dict):
+        return {**under, **over}
+    return over
+
+
+def _nodes(entry: NodeEntry, parts: _Parts) -> Iterator[Node]:
+    names = expand(entry.name)
+    addresses = expand(entry.address or entry.name)
+    for name, address in zip(names, addresses, strict=True):
+        yield Node(
+            name=name,
+            address=address,
+            groups=entry.groups,
+            labels=parts.labels,
+            ssh=parts.ssh,
+            sudo=parts.sudo,
+            desired=parts.desired,
+        )
+
+
+def _parts(settings: Settings, home: FilePath) -> _Parts:
+    return _Parts(
+        ssh=_ssh(_written(settings.ssh), home),
+        sudo=_sudo(settings.sudo),
+        labels=settings.labels or {},
+        desired=Desired(
+            modules=settings.modules,
+            sysctls=tuple(_sysctl(key, value) for key, value in (settings.sysctls or {}).items()),
+            packages=settings.packages,
+            kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
+            adopt=settings.adopt,
+        ),
+    )
+
+
+def _written(block: Block | None) -> dict[str, Any]:
+    """Return what the file sets in a block; the model has the defaults of the rest."""
+    return {key: getattr(block, key) for key in block.model_fields_set} if block else {}
+
+
+def _ssh(written: dict[str, Any], home: FilePath) -> Ssh:
+    defaults = {
+        "known_hosts": (str(home / ".ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"),
+        "config": str(home / ".ssh/config"),
+    }
+    return Ssh(**{**defaults, **written})
+
+
+def _sudo(setting: str | SudoByPassword) -> Sudo:
+    match setting:
+        case SudoByPassword(password="ask"):
+            return Sudo(method="password", password="ask")  # noqa: S106 it says where from
+        case SudoByPassword(password=place) if not isinstance(place, str):
+            kept = f"fd:{place.descriptor}" if place.file is None else f"file:{place.file}"
+            return Sudo(method="password", password=kept)
+        case "passwordless":
+            return Sudo(method="passwordless")
+        case _:
+            return Sudo()
+
+
+def _sysctl(key: str, value: int | str | AtLeast) -> Sysctl:
+    if isinstance(value, AtLeast):
+        return Sysctl(key=key, value=str(value.at_least), at_least=True)
+    return Sysctl(key=key, value=str(value))

@@ -1,0 +1,1 @@
+"""Tests: a mirror of nodeprep/, and a specification of it."""

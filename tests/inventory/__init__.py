@@ -1,0 +1,1 @@
+"""What an inventory may say, what is refused and how, and which nodes come of it."""
