@@ -1,0 +1,427 @@
+"""kube-proxy as a systemd unit: its files, its place in the boot, and its process.
+
+Two styles. ``config`` (the default) writes a KubeProxyConfiguration file and a unit with two
+flags that every release knows; ``flags`` writes everything into the unit. The installed binary's
+own version decides which flags and fields are written.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nodeprep import files
+from nodeprep.model import Change, Fact, Facts, FileState, Finding, Node, Status
+from nodeprep.releases import (
+    NEWEST,
+    Version,
+    feature_gates,
+    knows_flag,
+    knows_mode,
+    parse_version,
+)
+from nodeprep.render import render
+from nodeprep.shell import Script, Secret, words
+
+NAME = "kube_proxy"
+TITLE = "kube-proxy"
+
+CLOCK_SLACK = 2
+"""Seconds by which a process may seem older than its files: /proc counts in whole ones."""
+
+
+# --- facts ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binary:
+    """The installed program: its release, ``None`` where it does not say; mtime in seconds."""
+
+    present: bool
+    version: Version | None = None
+    mtime: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The unit as systemd sees it, by its own property names; times in seconds of the node's clock.
+
+    ``load`` is empty on a system without systemd. ``started`` is ``None`` where nothing runs.
+    """
+
+    load: str = ""
+    active: str = ""
+    enabled: str = ""
+    fragment: str = ""
+    drop_ins: tuple[str, ...] = ()
+    needs_reload: bool = False
+    pid: int = 0
+    started: int | None = None
+    now: int = 0
+
+
+def _binary_script(node: Node) -> str:
+    binary = words(node.desired.kube_proxy.binary)
+    return (
+        f"if [ -x {binary} ] && [ ! -d {binary} ]; then\n"
+        f"  stat -L -c 'mtime %Y' {binary}\n"
+        f"  timeout 10 {binary} --version 2>&1 | head -n 3\n"
+        "fi\n:"
+    )
+
+
+def parse_binary(text: str) -> Binary:
+    """Read ``mtime SECONDS`` and the line that ``kube-proxy --version`` prints."""
+    mtime = re.search(r"^mtime (\d+)$", text, re.MULTILINE)
+    if mtime is None:
+        return Binary(present=False)
+    said = re.search(r"^Kubernetes (v\S+)", text, re.MULTILINE)
+    return Binary(
+        present=True,
+        version=parse_version(said[1]) if said else None,
+        mtime=int(mtime[1]),
+    )
+
+
+# Field 22 of /proc/PID/stat counts from boot, in hundredths of a second on every architecture.
+_SERVICE = """\
+if command -v systemctl >/dev/null; then
+  shown=$(systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
+    -p DropInPaths -p NeedDaemonReload -p MainPID %s)
+  printf '%%s\\n' "$shown"
+  pid=${shown##*MainPID=}
+  pid=${pid%%%%[!0-9]*}
+  if [ "${pid:-0}" -gt 0 ]; then
+    read -r process <"/proc/$pid/stat" && printf 'Process=%%s\\n' "$process"
+    grep '^btime ' /proc/stat
+  fi
+fi
+date +now=%%s"""
+
+
+def parse_service(text: str) -> Service:
+    """Read ``systemctl show`` and, where something runs, what /proc says of its start."""
+    shown = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+    boot = re.search(r"^btime (\d+)$", text, re.MULTILINE)
+    # The command's name may hold spaces and brackets: count from behind its last bracket.
+    after_name = shown.get("Process", "").rpartition(")")[2].split()
+    ticks = int(after_name[19]) if len(after_name) > 19 and boot else None  # noqa: PLR2004
+    return Service(
+        load=shown.get("LoadState", ""),
+        active=shown.get("ActiveState", ""),
+        enabled=shown.get("UnitFileState", ""),
+        fragment=shown.get("FragmentPath", ""),
+        drop_ins=tuple(shown.get("DropInPaths", "").split()),
+        needs_reload=shown.get("NeedDaemonReload") == "yes",
+        pid=int(shown.get("MainPID") or 0),
+        started=int(boot[1]) + ticks // 100 if boot and ticks is not None else None,
+        now=int(shown.get("now") or 0),
+    )
+
+
+BINARY = Fact(name="kube_proxy.binary", script=_binary_script, parse=parse_binary)
+SERVICE = Fact(
+    name="kube_proxy.service",
+    script=lambda node: _SERVICE % words(node.desired.kube_proxy.unit_name),
+    parse=parse_service,
+)
+FACTS = (BINARY, SERVICE)
+
+
+# --- desired --------------------------------------------------------------------------------
+
+
+def version(node: Node, facts: Facts) -> Version:
+    """Return the installed release, else the one the inventory expects, else the newest."""
+    expected = parse_version(node.desired.kube_proxy.version or "")
+    return facts[BINARY].version or expected or NEWEST
+
+
+def flags(node: Node, release: Version) -> tuple[str, ...]:
+    """Return kube-proxy's flags, in the order of the article, without those the release lacks."""
+    proxy = node.desired.kube_proxy
+    if proxy.style == "config":
+        return f"--config={proxy.config}", f"--v={proxy.verbosity}"
+    gates = {**feature_gates(proxy.mode, release), **proxy.feature_gates}
+    every = {
+        "bind-address": proxy.bind_address,
+        "hostname-override": proxy.hostname_override or node.name,
+        "cluster-cidr": proxy.cluster_cidr,
+        "kubeconfig": proxy.kubeconfig,
+        "logtostderr": "true",
+        "proxy-mode": proxy.mode,
+        "masquerade-all": "true" if proxy.masquerade_all else None,
+        **_mode_flags(node),
+        "nodeport-addresses": ",".join(proxy.node_port_addresses) or None,
+        "conntrack-max-per-core": proxy.conntrack_max_per_core,
+        "healthz-bind-address": proxy.healthz_bind_address,
+        "metrics-bind-address": proxy.metrics_bind_address,
+        "feature-gates": ",".join(f"{k}={str(v).lower()}" for k, v in sorted(gates.items()))
+        or None,
+        "v": proxy.verbosity,
+    }
+    return tuple(
+        f"--{flag}={value}"
+        for flag, value in every.items()
+        if value is not None and knows_flag(flag, release)
+    )
+
+
+def _mode_flags(node: Node) -> Mapping[str, str | None]:
+    proxy = node.desired.kube_proxy
+    if proxy.mode == "nftables":  # its periods have no flags, only fields
+        return {}
+    periods: dict[str, str | None] = {
+        f"{proxy.mode}-sync-period": proxy.sync_period,
+        f"{proxy.mode}-min-sync-period": proxy.min_sync_period,
+    }
+    if proxy.mode == "iptables":
+        return periods
+    return {
+        "ipvs-scheduler": proxy.scheduler,
+        "ipvs-strict-arp": "true" if proxy.strict_arp else None,
+        "ipvs-exclude-cidrs": ",".join(proxy.exclude_cidrs) or None,
+        **periods,
+    }
+
+
+def desired(node: Node, facts: Facts) -> tuple[files.ManagedFile, ...]:
+    """Return the files this node should have: the unit, its configuration, its kubeconfig."""
+    proxy = node.desired.kube_proxy
+    release = version(node, facts)
+    values = {
+        "mark": files.MARK,
+        "proxy": proxy,
+        "binary": proxy.binary,
+        "working_directory": proxy.working_directory,
+        "hostname": proxy.hostname_override or node.name,
+        "flags": flags(node, release),
+        "feature_gates": {**feature_gates(proxy.mode, release), **proxy.feature_gates},
+        "knows_strict_arp": knows_flag("ipvs-strict-arp", release),
+        "knows_nftables": knows_mode("nftables", release),
+    }
+    wanted = [files.ManagedFile(path=proxy.unit, content=render("kube-proxy.service.j2", values))]
+    if proxy.style == "config":
+        config = render("kube-proxy-config.yaml.j2", values)
+        wanted.append(files.ManagedFile(path=proxy.config, content=config))
+    if proxy.kubeconfig_content is not None:
+        marked = Secret(f"# {files.MARK}\n{proxy.kubeconfig_content.reveal()}")
+        wanted.append(files.ManagedFile(path=proxy.kubeconfig, content=marked, mode=0o600))
+    return tuple(wanted)
+
+
+# --- the contract ---------------------------------------------------------------------------
+
+
+def paths(node: Node) -> tuple[str, ...]:
+    """Return the unit, the configuration and the kubeconfig."""
+    proxy = node.desired.kube_proxy
+    return () if proxy.style == "unmanaged" else (proxy.unit, proxy.config, proxy.kubeconfig)
+
+
+def secrets(node: Node) -> tuple[str, ...]:
+    """Return the kubeconfig, whoever wrote it."""
+    proxy = node.desired.kube_proxy
+    return () if proxy.style == "unmanaged" else (proxy.kubeconfig,)
+
+
+def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
+    """Write what differs; then, only where it is needed, reload, enable and restart."""
+    if node.desired.kube_proxy.style == "unmanaged":
+        return ()
+    wanted, adopt = desired(node, facts), node.desired.adopt
+    written = tuple(
+        change
+        for file in wanted
+        if (change := files.change(NAME, file, facts.file(file.path), adopt=adopt))
+    )
+    refused = any(files.refusal(f, facts.file(f.path), adopt=adopt)[0] for f in wanted)
+    return written if refused else (*written, *_service_changes(node, facts, written))
+
+
+def _service_changes(node: Node, facts: Facts, written: tuple[Change, ...]) -> tuple[Change, ...]:
+    service, proxy = facts[SERVICE], node.desired.kube_proxy
+    unit = proxy.unit_name
+    if not service.load or service.load == "masked":
+        return ()
+    unit_written = any(change.subject == proxy.unit for change in written)
+    steps = []
+    if unit_written or service.needs_reload or service.load == "not-found":
+        steps.append(("daemon-reload", "reload systemd", "systemctl daemon-reload"))
+    if service.enabled != "enabled":
+        steps.append(("enable", f"enable {unit}", f"systemctl enable {unit}"))
+    if _can_run(node, facts) and (written or _start_reason(node, facts)):
+        reason = _start_reason(node, facts) or "its files change"
+        steps.append(("restart", f"restart {unit} ({reason})", _restart_script(node)))
+    return tuple(
+        Change(topic=NAME, subject=subject, summary=summary, action=Script(action))
+        for subject, summary, action in steps
+    )
+
+
+def _can_run(node: Node, facts: Facts) -> bool:
+    proxy = node.desired.kube_proxy
+    has_kubeconfig = proxy.kubeconfig_content or facts.file(proxy.kubeconfig).kind != "absent"
+    return proxy.run != "never" and facts[BINARY].present and bool(has_kubeconfig)
+
+
+def _start_reason(node: Node, facts: Facts) -> str:
+    service = facts[SERVICE]
+    if service.active != "active":
+        return f"it is {service.active or 'not there'}"
+    newer = _newer_than_process(node, facts)
+    return f"{newer} is newer than its process" if newer else ""
+
+
+def _newer_than_process(node: Node, facts: Facts) -> str:
+    service = facts[SERVICE]
+    if service.started is None:
+        return ""
+    proxy = node.desired.kube_proxy
+    used = {path: facts.file(path).mtime for path in paths(node) if path != proxy.unit}
+    used = {**used, proxy.binary: facts[BINARY].mtime}
+    # A time that is still to come tells of a clock that was set back, not of a newer file.
+    limit = service.started + CLOCK_SLACK
+    return next((path for path, mtime in used.items() if limit < mtime <= service.now), "")
+
+
+def _restart_script(node: Node) -> str:
+    # It counts as started once its own address answers, or as failed once systemd says so.
+    proxy = node.desired.kube_proxy
+    host, port = proxy.metrics_endpoint
+    return f"""\
+mkdir -p -m 755 {words(proxy.working_directory)}
+systemctl restart {proxy.unit_name} || return
+tries=0
+until [ "$(http_get {host} {port} /healthz)" ] || [ $tries -ge 30 ]; do
+  sleep 1
+  systemctl is-active --quiet {proxy.unit_name} || break
+  tries=$((tries + 1))
+done
+systemctl is-active {proxy.unit_name}"""
+
+
+# --- findings -------------------------------------------------------------------------------
+
+
+def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    """Say how the binary, each file, the unit and the process stand."""
+    if node.desired.kube_proxy.style == "unmanaged":
+        return ()
+    adopt = node.desired.adopt
+    return (
+        _binary(node, facts),
+        *(
+            files.finding(NAME, file, facts.file(file.path), adopt=adopt)
+            for file in desired(node, facts)
+        ),
+        *_kubeconfig(node, facts),
+        *_unit(node, facts[SERVICE]),
+        *_process(node, facts),
+    )
+
+
+def _binary(node: Node, facts: Facts) -> Finding:
+    proxy, binary = node.desired.kube_proxy, facts[BINARY]
+    if not binary.present:
+        return _finding(
+            "binary",
+            Status.FAIL if proxy.run == "required" else Status.SKIP,
+            f"{proxy.binary} is not there",
+            "an executable",
+            f"put kube-proxy at {proxy.binary}, then: nodeprep apply",
+        )
+    if binary.version is None:
+        return _finding("binary", Status.WARN, "does not say its version", "", proxy.binary)
+    if not knows_mode(proxy.mode, binary.version):
+        return _finding(
+            "binary",
+            Status.FAIL,
+            f"kube-proxy {binary.version} does not know {proxy.mode}",
+            f"a release that knows {proxy.mode}",
+            f"put another release at {proxy.binary}, or choose another `mode`",
+        )
+    return _finding("binary", Status.OK, f"{proxy.binary}, {binary.version}")
+
+
+def _kubeconfig(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    proxy = node.desired.kube_proxy
+    if proxy.kubeconfig_content is not None:
+        return ()
+    state: FileState = facts.file(proxy.kubeconfig)
+    if state.kind != "absent":
+        return (_finding(proxy.kubeconfig, Status.OK, "there; not nodeprep's to write"),)
+    needed = facts[BINARY].present and proxy.run != "never"
+    return (
+        _finding(
+            proxy.kubeconfig,
+            Status.FAIL if needed or proxy.run == "required" else Status.SKIP,
+            "not there",
+            "a kubeconfig for kube-proxy",
+            "put it there, or name a file of the controller as `kubeconfig_from`",
+        ),
+    )
+
+
+def _unit(node: Node, service: Service) -> tuple[Finding, ...]:
+    if not service.load:
+        return (
+            _finding(
+                "systemd",
+                Status.FAIL,
+                "not running here",
+                "systemd",
+                "set `kube_proxy: {style: unmanaged}` where something else runs kube-proxy",
+            ),
+        )
+    return (_enabled(node.desired.kube_proxy.unit_name, service), *_shadowed(node, service))
+
+
+def _enabled(unit: str, service: Service) -> Finding:
+    if service.enabled == "enabled":
+        return _finding("enabled", Status.OK, "enabled")
+    hint = f"systemctl unmask {unit}" if service.load == "masked" else "nodeprep apply"
+    return _finding("enabled", Status.FAIL, service.enabled or "no such unit", "enabled", hint)
+
+
+def _shadowed(node: Node, service: Service) -> tuple[Finding, ...]:
+    proxy = node.desired.kube_proxy
+    found = []
+    if service.fragment not in ("", proxy.unit):
+        found.append(
+            _finding(
+                "unit",
+                Status.FAIL,
+                f"systemd reads {service.fragment}",
+                proxy.unit,
+                f"systemctl daemon-reload; move {service.fragment} away, or name it as `unit`",
+            )
+        )
+    if service.drop_ins:
+        others = ", ".join(service.drop_ins)
+        found.append(
+            _finding("drop-ins", Status.WARN, others, "", f"systemctl cat {proxy.unit_name}")
+        )
+    return tuple(found)
+
+
+def _process(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    service = facts[SERVICE]
+    return (_active(node, facts, service),) if service.load else ()
+
+
+def _active(node: Node, facts: Facts, service: Service) -> Finding:
+    if node.desired.kube_proxy.run == "never":
+        return _finding("active", Status.SKIP, f"{service.active}; the inventory says `run: never`")
+    if not _can_run(node, facts):
+        return _finding("active", Status.SKIP, f"{service.active}: it cannot run yet (see above)")
+    reason = _start_reason(node, facts)
+    if service.active == "active" and not service.needs_reload and not reason:
+        return _finding("active", Status.OK, "active")
+    actual = reason or "systemd has an older unit in memory"
+    unit = node.desired.kube_proxy.unit_name
+    hint = f"journalctl -u {unit} -n 50" if service.active == "failed" else "nodeprep apply"
+    return _finding("active", Status.FAIL, actual, "active, newer than its files", hint)
+
+
+def _finding(name: str, status: Status, actual: str, wanted: str = "", hint: str = "") -> Finding:
+    return Finding(topic=NAME, name=name, status=status, actual=actual, wanted=wanted, hint=hint)

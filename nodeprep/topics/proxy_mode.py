@@ -1,0 +1,177 @@
+"""The mode that kube-proxy really is in, asked of the process and seen in the kernel.
+
+Up to 1.25, kube-proxy turns to iptables without a word where IPVS is not usable: the unit is
+active, its file says ipvs, and the data plane is another one. So ``/proxyMode`` of the running
+process is asked, its log is searched, and the kernel's own table of virtual servers is read.
+"""
+
+import re
+from dataclasses import dataclass
+
+from nodeprep import ipvs
+from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
+from nodeprep.shell import words
+
+NAME = "proxy_mode"
+TITLE = "Proxy mode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effective:
+    """What a running kube-proxy does. All is empty where none runs.
+
+    ``mode`` is the answer of ``/proxyMode``, empty where it did not answer; ``logged`` is the mode
+    that its log names last; ``complaints`` are log lines that say why it is not what was asked.
+    """
+
+    running: bool
+    can_ask: bool = True
+    mode: str = ""
+    logged: str = ""
+    complaints: tuple[str, ...] = ()
+    virtual_servers: tuple[ipvs.VirtualServer, ...] = ()
+
+
+_COMPLAINTS = (
+    "using (iptables|ipvs|nftables|userspace) proxier"
+    "|can.t (use|determine whether to use).*ipvs"
+    "|ipvs proxier will not be used"
+    "|unknown flag|lenient decoding|failed complete|error: |Error: "
+)
+
+_USING = re.compile(r"using (\w+) proxier", re.IGNORECASE)
+
+# ipvsadm loads ip_vs where it is not loaded, and looking must not change anything: so it runs
+# only where the kernel has the table already.
+_SCRIPT = """\
+pid=$([ -x %(binary)s ] && systemctl show -p MainPID %(unit)s)
+pid=${pid#MainPID=}
+if [ "${pid:-0}" -gt 0 ]; then
+  echo running
+  printf 'mode %%s\\n' "$(http_get %(host)s %(port)s /proxyMode)"
+  echo log:
+  journalctl -b -o cat --no-pager "_PID=$pid" | grep -iE "%(complaints)s" | tail -n 20 |
+    cut -c 1-500
+elif [ "$pid" ]; then
+  echo log:
+  journalctl -b -o cat --no-pager -n 30 -u %(unit)s | grep -iE "%(complaints)s" | tail -n 3 |
+    cut -c 1-500
+fi
+if [ -e /proc/net/ip_vs ]; then
+  echo ipvs:
+  ipvsadm -Ln
+fi
+:"""
+
+
+def _script(node: Node) -> str:
+    proxy = node.desired.kube_proxy
+    if proxy.style == "unmanaged":
+        return ":"
+    host, port = proxy.metrics_endpoint
+    return _SCRIPT % {
+        "binary": words(proxy.binary),
+        "unit": words(proxy.unit_name),
+        "host": words(host),
+        "port": words(port),
+        "complaints": _COMPLAINTS,
+    }
+
+
+def parse(text: str) -> Effective:
+    """Read ``running``, ``mode MODE``, then the log's lines and the table, each below its title."""
+    head, _, rest = text.partition("log:\n")
+    log, _, table = rest.partition("ipvs:\n") if rest else ("", "", head.partition("ipvs:\n")[2])
+    answer = re.search(r"^mode (.*)$", head, re.MULTILINE)
+    said = answer[1].strip() if answer else ""
+    modes = _USING.findall(log)
+    return Effective(
+        running=head.startswith("running\n"),
+        can_ask=said != "no-http-client",
+        mode=said if re.fullmatch(r"[a-z]+", said) else "",
+        logged=modes[-1].lower() if modes else "",
+        complaints=tuple(line for line in log.splitlines() if not _USING.search(line)),
+        virtual_servers=ipvs.parse(table),
+    )
+
+
+EFFECTIVE = Fact(name="proxy_mode", script=_script, parse=parse)
+FACTS = (EFFECTIVE,)
+
+
+def paths(_: Node) -> tuple[str, ...]:
+    """Nothing here is written."""
+    return ()
+
+
+secrets = paths
+
+
+def changes(_: Node, __: Facts) -> tuple[Change, ...]:
+    """Nothing here is changed: moving a running node to another mode is ``nodeprep switch``."""
+    return ()
+
+
+def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    """Say which mode is in effect, and what the kernel's table holds."""
+    effective = facts[EFFECTIVE]
+    if node.desired.kube_proxy.style == "unmanaged":
+        return ()
+    if not effective.running:
+        return (_not_running(node, effective),)
+    return (_mode(node, effective), *_table(node, effective))
+
+
+def _not_running(node: Node, effective: Effective) -> Finding:
+    if not effective.complaints:
+        return _finding(
+            "mode", Status.SKIP, "kube-proxy does not run", node.desired.kube_proxy.mode
+        )
+    unit = node.desired.kube_proxy.unit_name
+    return _finding(
+        "mode",
+        Status.FAIL,
+        f"kube-proxy does not run: {effective.complaints[-1]}",
+        node.desired.kube_proxy.mode,
+        f"journalctl -u {unit} -n 50",
+    )
+
+
+def _mode(node: Node, effective: Effective) -> Finding:
+    wanted = node.desired.kube_proxy.mode
+    seen = effective.mode or effective.logged
+    source = "/proxyMode" if effective.mode else "log"
+    if seen == wanted:
+        return _finding("mode", Status.OK, f"{seen} ({source})", wanted)
+    if seen:
+        why = f": {effective.complaints[-1]}" if effective.complaints else ""
+        unit = node.desired.kube_proxy.unit_name
+        hint = f"journalctl -u {unit}; install what is missing, then: systemctl restart {unit}"
+        return _finding("mode", Status.FAIL, f"{seen} ({source}){why}", wanted, hint)
+    return _unknown(node, effective, wanted)
+
+
+def _unknown(node: Node, effective: Effective, wanted: str) -> Finding:
+    if not effective.can_ask:
+        actual, hint = "nothing on the node can ask over HTTP", "install curl or bash"
+        return _finding("mode", Status.WARN, actual, wanted, hint)
+    host, port = node.desired.kube_proxy.metrics_endpoint
+    hint = f"on {node.name}: curl http://{host}:{port}/proxyMode"
+    return _finding("mode", Status.FAIL, "kube-proxy does not answer", wanted, hint)
+
+
+def _table(node: Node, effective: Effective) -> tuple[Finding, ...]:
+    if node.desired.kube_proxy.mode != "ipvs" or effective.mode not in ("ipvs", ""):
+        return ()
+    servers = effective.virtual_servers
+    if not servers:
+        hint = "ipvsadm -Ln; is the API server reachable from the node?"
+        return (_finding("virtual servers", Status.WARN, "none", "one for each service", hint),)
+    backends = sum(len(server.real_servers) for server in servers)
+    return (
+        _finding("virtual servers", Status.OK, f"{len(servers)}, with {backends} real servers"),
+    )
+
+
+def _finding(name: str, status: Status, actual: str, wanted: str = "", hint: str = "") -> Finding:
+    return Finding(topic=NAME, name=name, status=status, actual=actual, wanted=wanted, hint=hint)
