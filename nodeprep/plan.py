@@ -1,0 +1,88 @@
+"""The difference between facts and wish, told as changes; and a plan kept in a file.
+
+A saved plan holds no way to act: ``apply FILE`` makes the plan anew from the inventory and fresh
+facts, and goes on only where both are the same. So an edited plan, another inventory, or a node
+that has changed since can never be acted on. No secret is in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nodeprep import __version__
+from nodeprep.errors import StalePlan, UsageError
+from nodeprep.model import Change, Facts, Inventory, Node, Outcome
+from nodeprep.story import Topic
+
+FORMAT = "nodeprep plan 1"
+
+
+def changes(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Change, ...]:
+    """Return the steps from ``facts`` to what ``node`` should be, in the order of the story."""
+    return tuple(change for topic in topics for change in topic.changes(node, facts))
+
+
+def document(
+    outcomes: Iterable[Outcome], inventory: Inventory, topics: Sequence[Topic]
+) -> Mapping[str, Any]:
+    """Return a plan for a file: what was seen and what would be done, for nodes that answered."""
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "nodeprep": __version__,
+        "inventory": {"path": inventory.path, "sha256": inventory.digest},
+        "topics": [topic.NAME for topic in topics],
+        "nodes": {
+            outcome.node.name: [entry(change) for change in outcome.changes]
+            for outcome in sorted(outcomes, key=lambda outcome: outcome.node.name)
+            if outcome.facts is not None
+        },
+    }
+    return {**body, "sha256": _digest(body)}
+
+
+def entry(change: Change) -> Mapping[str, Any]:
+    """Return a change as it is shown and kept; a secret's text is not in it."""
+    return {
+        "topic": change.topic,
+        "subject": change.subject,
+        "summary": change.summary,
+        "diff": change.diff,
+        "seen": change.guard.seen if change.guard else None,
+        "action": hashlib.sha256(str(change.action).encode()).hexdigest(),
+    }
+
+
+def read(text: str, name: str, inventory: Inventory) -> Mapping[str, Any]:
+    """Return the document of a saved plan.
+
+    Raises UsageError where it is no plan or was edited, StalePlan where it belongs to another
+    inventory or release of nodeprep.
+    """
+    try:
+        plan = json.loads(text)
+        body = {key: value for key, value in plan.items() if key != "sha256"}
+        intact = plan["format"] == FORMAT and plan["sha256"] == _digest(body)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise UsageError(f"{name} is no plan", hint=f"nodeprep plan --out {name}") from error
+    if not intact:
+        raise UsageError(f"{name} was edited after it was made", hint=f"nodeprep plan --out {name}")
+    if plan["nodeprep"] != __version__ or plan["inventory"]["sha256"] != inventory.digest:
+        raise StalePlan(
+            f"{name} was made from another inventory or by another release of nodeprep",
+            hint=f"nodeprep plan --out {name}",
+        )
+    return plan  # type: ignore[no-any-return]
+
+
+def expect(plan: Mapping[str, Any], node: Node, fresh: Sequence[Change]) -> None:
+    """Raise StalePlan unless the saved plan says for ``node`` just what a fresh one does."""
+    if [entry(change) for change in fresh] != plan["nodes"][node.name]:
+        raise StalePlan(
+            "the node has changed since the plan was made; nothing was written",
+            hint=f"nodeprep plan --limit {node.name} shows what is to do now",
+        )
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
