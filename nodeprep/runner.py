@@ -1,0 +1,252 @@
+"""The imperative shell: what a command does to the nodes, one after another line by line.
+
+Everything that decides is pure and lives below; here are the clock, the secrets and the sessions.
+A node that fails is an :class:`~nodeprep.model.Outcome` with an error, never an exception, so
+that it hides no other node.
+"""
+
+import dataclasses
+import getpass
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nodeprep import apply as apply_
+from nodeprep import executors, plan, probe, story, verify
+from nodeprep.errors import NodeFailed, NodeprepError, Unreachable, UsageError
+from nodeprep.model import Change, Facts, Node, Outcome, StepResult
+from nodeprep.shell import Secret
+from nodeprep.story import Topic
+from nodeprep.transport import Limits, Passwords, Session, connect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a command runs: which topics (none for all), how many nodes at once, how long."""
+
+    topics: tuple[str, ...] = ()
+    parallel: int = 25
+    limits: Limits = field(default_factory=Limits)
+    passwords: Passwords = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def chapters(self) -> tuple[Topic, ...]:
+        """The chosen topics in the order of the story."""
+        return story.chapters(self.topics)
+
+
+# --- the verbs ------------------------------------------------------------------------------
+
+
+def verify_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
+    """Read every node once and judge it; nothing is changed."""
+
+    def work(node: Node, session: Session) -> Outcome:
+        facts = _probe(node, session, options)
+        return Outcome(
+            node=node, facts=facts, findings=verify.findings(node, facts, options.chapters)
+        )
+
+    return _over(nodes, options, work)
+
+
+def plan_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
+    """Read every node once and say what an apply would do; nothing is changed."""
+
+    def work(node: Node, session: Session) -> Outcome:
+        facts = _probe(node, session, options)
+        changes = plan.changes(node, facts, options.chapters)
+        findings = verify.findings(node, facts, options.chapters)
+        return Outcome(node=node, facts=facts, changes=changes, findings=findings)
+
+    return _over(nodes, options, work)
+
+
+def apply_nodes(
+    nodes: Sequence[Node], options: Options, saved: Mapping[str, Any] | None = None
+) -> Iterator[Outcome]:
+    """Make every node as it should be, and read it again.
+
+    With a ``saved`` plan (see ``plan.document``) a node that is no longer as the plan saw it is
+    left alone. A node with nothing to do is read once and not touched.
+    """
+    run = apply_.Run(id=_run_id(), operator=_operator())
+
+    def work(node: Node, session: Session) -> Outcome:
+        facts = _probe(node, session, options)
+        changes = plan.changes(node, facts, options.chapters)
+        if saved is not None:
+            plan.expect(saved, node, changes)
+        if not changes:
+            findings = verify.findings(node, facts, options.chapters)
+            return Outcome(node=node, facts=facts, findings=findings)
+        return _change(node, session, changes, options, run)
+
+    return _over(nodes, options, work)
+
+
+# --- one node -------------------------------------------------------------------------------
+
+
+def _probe(node: Node, session: Session, options: Options) -> Facts:
+    nonce = secrets.token_hex(8)
+    script = probe.script(node, options.chapters, nonce)
+    return probe.parse(session.run(script, options.limits.probe), node, options.chapters, nonce)
+
+
+def _change(
+    node: Node,
+    session: Session,
+    changes: Sequence[Change],
+    options: Options,
+    run: apply_.Run,
+) -> Outcome:
+    nonce, topics = secrets.token_hex(8), options.chapters
+    script = apply_.script(node, changes, topics, run, nonce)
+    try:
+        output = session.run(script, options.limits.apply)
+    except Unreachable as error:
+        lost = type(error)(
+            f"{error.message}, in the middle of changing the node",
+            hint="the node goes on by itself; run apply again: it finishes what is left",
+        )
+        return Outcome(node=node, changes=tuple(changes), error=lost)
+    steps, log = apply_.parse(output, changes, nonce)
+    facts = probe.parse(output, node, topics, nonce)
+    return Outcome(
+        node=node,
+        facts=facts,
+        changes=tuple(changes),
+        steps=steps,
+        findings=verify.findings(node, facts, topics),
+        log=log,
+        error=_failed(steps, log),
+    )
+
+
+def _failed(steps: Iterable[StepResult], log: str) -> NodeprepError | None:
+    broken = next((step for step in steps if step.exit_status not in (0, None)), None)
+    if broken is None:
+        return None
+    said = [line.strip() for line in log.splitlines() if line.strip()][1:]
+    return NodeFailed(
+        f"could not {broken.change.summary}: {said[-1] if said else 'it said nothing'}",
+        hint="the log on the node: /var/lib/nodeprep/log",
+    )
+
+
+def _over(
+    nodes: Sequence[Node], options: Options, work: Callable[[Node, Session], Outcome]
+) -> Iterator[Outcome]:
+    def guarded(node: Node) -> Outcome:
+        began = time.monotonic()
+        try:
+            with connect(node, options.limits, options.passwords) as session:
+                outcome = work(node, session)
+        except NodeprepError as error:
+            outcome = Outcome(node=node, error=error)
+        return dataclasses.replace(outcome, seconds=time.monotonic() - began)
+
+    ready = [_with_kubeconfig(node) for node in nodes]
+    return executors.threads(guarded, ready, options.parallel, options.stop)
+
+
+# --- secrets and names ----------------------------------------------------------------------
+
+
+def _with_kubeconfig(node: Node) -> Node:
+    proxy = node.desired.kube_proxy
+    if proxy.kubeconfig_from is None or proxy.style == "unmanaged":
+        return node
+    content = Secret(_read(proxy.kubeconfig_from, "kubeconfig_from"))
+    desired = dataclasses.replace(
+        node.desired, kube_proxy=dataclasses.replace(proxy, kubeconfig_content=content)
+    )
+    return dataclasses.replace(node, desired=desired)
+
+
+def local_node(nodes: Sequence[Node]) -> Node:
+    """Return the one of ``nodes`` that this machine is, to be reached without SSH.
+
+    Raises UsageError where neither this machine's name nor a ``--limit`` to one node says which.
+    """
+    names = {socket.gethostname(), socket.gethostname().partition(".")[0], "localhost"}
+    mine = [node for node in nodes if node.name in names] if len(nodes) > 1 else list(nodes)
+    if len(mine) != 1:
+        raise UsageError(
+            f"no single node of the inventory is this machine ({socket.gethostname()})",
+            hint="nodeprep ... --local --limit NAME",
+        )
+    return dataclasses.replace(mine[0], address="local")
+
+
+def passwords(nodes: Sequence[Node]) -> Passwords:
+    """Fetch each sudo password once, from where the inventory says it is.
+
+    Raises UsageError where there is none to be had.
+    """
+    sources = {node.sudo.password for node in nodes if node.sudo.method == "password"}
+    return {source: Secret(_password(source)) for source in sorted(sources)}
+
+
+def _password(source: str) -> str:
+    kind, _, place = source.partition(":")
+    if kind == "file":
+        return _read(place, "sudo: password").splitlines()[0]
+    if kind == "fd":
+        with os.fdopen(int(place), closefd=False) as stream:
+            return stream.readline().rstrip("\n")
+    try:
+        return getpass.getpass("sudo password on the nodes: ")
+    except EOFError as error:
+        raise UsageError(
+            "no terminal to ask for the sudo password",
+            hint="give it a `file` or a `descriptor` under `sudo: {password: ...}`",
+        ) from error
+
+
+def _read(path: str, setting: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{setting}: {path}: {error}") from error
+
+
+def _run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+# --- the whole ------------------------------------------------------------------------------
+
+
+def exit_code(outcomes: Iterable[Outcome], *, wanted: Callable[[Outcome], bool]) -> int:
+    """Return the honest exit code of a run: the gravest of its nodes.
+
+    An interrupt outweighs an unreachable node, that a stale plan or a lock, and that a node that
+    is not as it should be.
+    """
+    codes = {_code(outcome, wanted) for outcome in outcomes}
+    return next((code for code in (130, 5, 4, 3, 2, 1) if code in codes), 0)
+
+
+def _code(outcome: Outcome, wanted: Callable[[Outcome], bool]) -> int:
+    if outcome.error is not None:
+        return outcome.error.exit_code
+    return 0 if wanted(outcome) else 1
+
+
+def is_ready(outcome: Outcome) -> bool:
+    """Tell whether nothing that the inventory wants is missing."""
+    return verify.ready(outcome.findings)
