@@ -1,0 +1,5 @@
+"""``python -m nodeprep`` is ``nodeprep``."""
+
+from nodeprep.cli import main
+
+main()

@@ -1,0 +1,289 @@
+"""The command line: a few lines for each verb, and one exit code for all of them.
+
+What is imported here is all that ``--help`` pays for; the rest is imported where it is used.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodeprep import __version__
+from nodeprep.errors import NodeprepError, UsageError
+
+if TYPE_CHECKING:
+    from nodeprep.model import Inventory, Node, Outcome
+    from nodeprep.runner import Options
+
+TOPICS = ("system", "packages", "kernel_modules", "sysctl", "kube_proxy", "proxy_mode")
+_EXIT_CODES = """\b
+Exit codes:
+  0    every node is as wanted
+  1    a node is not
+  2    the command line or the inventory is wrong
+  3    a plan is stale, or another run holds a node
+  4    a node cannot be reached
+  5    a node needs an operator
+  130  interrupted"""
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported only when they are called or asked for help."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the lab only for ``nodeprep lab``."""
+        if cmd_name != "lab":
+            return super().get_command(ctx, cmd_name)
+        from nodeprep.lab.commands import lab
+
+        return lab
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; the lab's line is told here, for its module is not loaded for it."""
+        rows = [
+            (name, command.get_short_help_str(60))
+            for name, command in sorted(self.commands.items())
+        ]
+        rows.append(("lab", "Virtual nodes with kernels of their own, to rehearse on."))
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+@click.group(
+    cls=LazyGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="nodeprep")
+def nodeprep() -> None:
+    """Prepare Linux nodes for Kubernetes' kube-proxy over SSH, and prove it."""
+
+
+def on_nodes(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that every command which visits nodes has."""
+    for option in reversed(_NODE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_NODE_OPTIONS = (
+    click.option(
+        "-i",
+        "--inventory",
+        "path",
+        type=click.Path(path_type=Path),
+        default="inventory.yaml",
+        show_default=True,
+        envvar="NODEPREP_INVENTORY",
+        help="The nodes and what they should be.",
+    ),
+    click.option(
+        "-l",
+        "--limit",
+        default="",
+        help="Only these: names, worker[01-09], web*, @group, label=value, !not; by commas.",
+    ),
+    click.option("--local", is_flag=True, help="The machine this runs on, without SSH."),
+    click.option(
+        "-t",
+        "--topic",
+        "topics",
+        multiple=True,
+        type=click.Choice(TOPICS),
+        help="Only this topic; may be given again.",
+    ),
+    click.option(
+        "-p",
+        "--parallel",
+        type=click.IntRange(1, 1000),
+        default=25,
+        show_default=True,
+        help="How many nodes at once.",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="json is documented in docs/output.md.",
+    ),
+)
+
+
+@nodeprep.command()
+@on_nodes
+def facts(**given: Any) -> None:
+    """Show what the nodes say of themselves; change nothing."""
+    from nodeprep import runner
+
+    with _session(given) as (_, nodes, options):
+        outcomes = _collect(runner.verify_nodes(nodes, options), nodes, "facts")
+        _show("facts", outcomes, given["output"], runner.exit_code(outcomes, wanted=_always))
+
+
+@nodeprep.command()
+@click.option("-q", "--quiet", is_flag=True, help="Only what is not ok.")
+@on_nodes
+def verify(*, quiet: bool, **given: Any) -> None:
+    """Say whether the nodes are as wanted, and what to type where not; change nothing."""
+    from nodeprep import runner
+
+    with _session(given) as (_, nodes, options):
+        outcomes = _collect(runner.verify_nodes(nodes, options), nodes, "verify")
+        code = runner.exit_code(outcomes, wanted=runner.is_ready)
+        _show("verify", outcomes, given["output"], code, quiet=quiet)
+
+
+@nodeprep.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Save the plan for `apply FILE`.")
+@on_nodes
+def plan(*, out: Path | None, **given: Any) -> None:
+    """Show each change and diff that `apply` would make; change nothing."""
+    from nodeprep import plan as plan_
+    from nodeprep import runner
+
+    with _session(given) as (inventory, nodes, options):
+        outcomes = _collect(runner.plan_nodes(nodes, options), nodes, "plan")
+        if out:
+            _save(out, plan_.document(outcomes, inventory, options.chapters))
+        code = runner.exit_code(outcomes, wanted=lambda o: not o.changes and runner.is_ready(o))
+        _show("plan", outcomes, given["output"], code)
+
+
+@nodeprep.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@on_nodes
+def apply(*, file: Path | None, **given: Any) -> None:
+    """Make the nodes as wanted, and read them again.
+
+    With FILE, a plan saved by `plan --out`, only what it says, where it still holds.
+    """
+    from nodeprep import plan as plan_
+    from nodeprep import runner
+
+    with _session(given) as (inventory, nodes, options):
+        saved = plan_.read(_text(file), str(file), inventory) if file else None
+        chosen, how = _of_plan(saved, nodes, options) if saved else (nodes, options)
+        outcomes = _collect(runner.apply_nodes(chosen, how, saved), chosen, "apply")
+        code = runner.exit_code(outcomes, wanted=runner.is_ready)
+        _show("apply", outcomes, given["output"], code)
+
+
+@nodeprep.command()
+def schema() -> None:
+    """Print a JSON Schema of the inventory, for editors."""
+    import json
+
+    from nodeprep.inventory import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+# --- from options to nodes ------------------------------------------------------------------
+
+
+@contextmanager
+def _session(
+    given: dict[str, Any],
+) -> "Iterator[tuple[Inventory, tuple[Node, ...], Options]]":
+    from nodeprep import executors, inventory, runner
+
+    loaded = inventory.load(given["path"])
+    limit = given["limit"]
+    nodes = inventory.select(loaded.nodes, limit) if limit else loaded.nodes
+    if given["local"]:
+        nodes = (runner.local_node(nodes),)
+    with executors.stopping_on_signals() as stop:
+        options = runner.Options(
+            topics=given["topics"],
+            parallel=given["parallel"],
+            passwords=runner.passwords(nodes),
+            stop=stop,
+        )
+        yield loaded, nodes, options
+
+
+def _of_plan(
+    saved: Mapping[str, Any], nodes: "Sequence[Node]", options: "Options"
+) -> "tuple[Sequence[Node], Options]":
+    import dataclasses
+
+    chosen = [node for node in nodes if node.name in saved["nodes"]]
+    return chosen, dataclasses.replace(options, topics=tuple(saved["topics"]))
+
+
+def _collect(outcomes: "Iterable[Outcome]", nodes: "Sequence[Node]", verb: str) -> "list[Outcome]":
+    from nodeprep.console import with_progress
+
+    position = {node.name: place for place, node in enumerate(nodes)}
+    came = with_progress(outcomes, len(nodes), verb)
+    return sorted(came, key=lambda outcome: position[outcome.node.name])
+
+
+# --- from outcomes to a terminal ------------------------------------------------------------
+
+
+def _show(
+    verb: str, outcomes: "Sequence[Outcome]", output: str, code: int, *, quiet: bool = False
+) -> None:
+    if output == "json":
+        from nodeprep.report import json
+
+        click.echo(json.document(verb, outcomes, code))
+    else:
+        from nodeprep.report import text
+
+        views: dict[str, Callable[[], str]] = {
+            "facts": lambda: text.told(outcomes),
+            "verify": lambda: text.verified(outcomes, only_problems=quiet),
+            "plan": lambda: text.planned(outcomes),
+            "apply": lambda: text.applied(outcomes),
+        }
+        click.echo(views[verb]())
+    if code:
+        raise SystemExit(code)
+
+
+def _always(_: "Outcome") -> bool:
+    return True
+
+
+def _save(path: Path, document: Any) -> None:
+    import json
+    import os
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(document, stream, indent=2)
+        stream.write("\n")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", hint=f"nodeprep plan --out {path}") from error
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    run_command(sys.argv[1:])
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run one command; every error of ours is one message and an honest exit code.
+
+    Raises SystemExit where that code is not 0.
+    """
+    try:
+        nodeprep.main(list(arguments), prog_name="nodeprep", standalone_mode=False)
+    except NodeprepError as error:
+        click.echo(f"nodeprep: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(UsageError.exit_code) from error
+    except (click.Abort, KeyboardInterrupt) as error:
+        raise SystemExit(130) from error

@@ -1,0 +1,60 @@
+"""What a person sees: equal results folded, nothing unprintable, progress only on a terminal."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from nodeprep.model import Outcome
+
+T = TypeVar("T")
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything but visible characters and newlines written as escapes.
+
+    A node's answer could otherwise move the cursor, retitle the window, or reorder a line.
+    """
+    return _UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape", "replace").decode(), text)
+
+
+def blocks(
+    items: Mapping[str, Sequence[T]], key: Callable[[T], object]
+) -> list[tuple[tuple[str, ...], list[T]]]:
+    """Return what nodes have in common: each set of nodes, with the items that just they share.
+
+    ``items`` maps a node's name to its items in order. Sets come in the order in which their first
+    item appears, and larger ones first where one node begins both.
+    """
+    owners: dict[object, list[str]] = {}
+    first: dict[object, T] = {}
+    for name, values in items.items():
+        for value in values:
+            owners.setdefault(key(value), []).append(name)
+            first.setdefault(key(value), value)
+    grouped: dict[tuple[str, ...], list[T]] = {}
+    for identity, names in owners.items():
+        grouped.setdefault(tuple(names), []).append(first[identity])
+    return sorted(grouped.items(), key=lambda block: -len(block[0]))
+
+
+def with_progress(outcomes: Iterable[Outcome], total: int, verb: str) -> Iterator[Outcome]:
+    """Pass ``outcomes`` on, and draw how many have come where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield from outcomes
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    last = TextColumn("{task.fields[last]}")
+    with Progress(*columns, last, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(verb, total=total, last="")
+        for outcome in outcomes:
+            state = "unreachable" if outcome.error else f"{outcome.seconds:.1f} s"
+            progress.update(task, advance=1, last=f"{outcome.node.name}: {state}")
+            yield outcome

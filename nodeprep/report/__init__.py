@@ -1,0 +1,1 @@
+"""Views of outcomes: text for people, JSON for programs."""

@@ -1,0 +1,91 @@
+"""Outcomes as JSON. The shape is documented in docs/output.md, and changes only with its number."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from nodeprep import __version__, plan
+from nodeprep.errors import NodeprepError
+from nodeprep.model import FileState, Finding, Outcome, Status
+
+
+def document(verb: str, outcomes: Sequence[Outcome], exit_code: int) -> str:
+    """Return the whole result of ``verb`` as one JSON document."""
+    body = {
+        "format": "nodeprep result 1",
+        "nodeprep": __version__,
+        "command": verb,
+        "exit_code": exit_code,
+        "nodes": [node(verb, outcome) for outcome in outcomes],
+    }
+    return json.dumps(body, indent=2)
+
+
+def node(verb: str, outcome: Outcome) -> Mapping[str, Any]:
+    """Return one node's part of the document."""
+    shown: dict[str, Any] = {
+        "name": outcome.node.name,
+        "address": outcome.node.address,
+        "ready": None if verb == "facts" else _is_ready(outcome),
+        "seconds": round(outcome.seconds, 3),
+        "error": _error(outcome.error),
+    }
+    if verb == "facts":
+        shown["facts"] = facts(outcome)
+        return shown
+    if verb in ("plan", "apply"):
+        shown["changes"] = [plan.entry(change) for change in outcome.changes]
+    if verb == "apply":
+        shown["steps"] = [
+            {"summary": s.change.summary, "exit_status": s.exit_status} for s in outcome.steps
+        ]
+    shown["findings"] = [_finding(finding) for finding in outcome.findings]
+    return shown
+
+
+def facts(outcome: Outcome) -> Mapping[str, Any] | None:
+    """Return a node's facts by name, as plain values; files without their content."""
+    if outcome.facts is None:
+        return None
+    files = {path: _file(state) for path, state in outcome.facts.files.items()}
+    values = {name: _plain(value) for name, value in outcome.facts.values.items()}
+    return {**values, "files": files}
+
+
+def _file(state: FileState) -> Mapping[str, Any]:
+    shown = {key: value for key, value in asdict(state).items() if key not in ("content", "path")}
+    return {**shown, "mode": f"{state.mode:04o}"}
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(each) for key, each in vars(value).items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return str(value) if hasattr(value, "_fields") else [_plain(each) for each in value]
+    return value
+
+
+def _is_ready(outcome: Outcome) -> bool | None:
+    if outcome.facts is None:
+        return None
+    return outcome.error is None and all(f.status is not Status.FAIL for f in outcome.findings)
+
+
+def _error(error: NodeprepError | None) -> Mapping[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def _finding(finding: Finding) -> Mapping[str, str]:
+    return {**asdict(finding), "status": str(finding.status)}

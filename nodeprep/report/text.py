@@ -1,0 +1,187 @@
+"""Outcomes as text: what nodes share is printed once, under their folded names."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from nodeprep import plan
+from nodeprep.console import blocks, printable
+from nodeprep.errors import Interrupted, LockHeld, StalePlan, Unreachable
+from nodeprep.inventory import fold
+from nodeprep.model import Change, Finding, Outcome, Status
+from nodeprep.report.json import facts
+from nodeprep.story import STORY
+
+_TITLES: Mapping[str, str] = {topic.NAME: topic.TITLE for topic in STORY}
+_COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "cyan"}
+
+
+def verified(outcomes: Sequence[Outcome], *, only_problems: bool = False) -> str:
+    """Return findings by nodes and topics, then one line for each kind of end."""
+    findings = {
+        o.node.name: [f for f in o.findings if not only_problems or f.status is not Status.OK]
+        for o in outcomes
+        if o.facts is not None
+    }
+    shared = blocks(findings, key=lambda finding: finding)
+    return "\n".join([*_sections(shared), *_errors(outcomes), *_summary(outcomes)])
+
+
+def told(outcomes: Sequence[Outcome]) -> str:
+    """Return facts as indented lines, in the names that the JSON has."""
+    shown = {
+        o.node.name: [(name, value) for name, value in (facts(o) or {}).items()] for o in outcomes
+    }
+    lines = []
+    for names, shared in blocks(shown, key=str):
+        lines.append(_bold(fold(names)))
+        lines += [line for name, value in shared for line in _fact(name, value, 1)]
+    return "\n".join([*lines, *_errors(outcomes)])
+
+
+def _fact(name: str, value: object, depth: int) -> list[str]:
+    indent = "  " * depth
+    if name == "virtual_servers" and isinstance(value, list):
+        return [f"{indent}{name}:", *(f"{indent}  {line}" for line in _table(value))]
+    if isinstance(value, Mapping) and value:
+        return [f"{indent}{name}:", *(x for k, v in value.items() for x in _fact(k, v, depth + 1))]
+    if isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+        return [f"{indent}{name}:", *(x for v in value for x in _fact("-", v, depth + 1))]
+    text = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return [f"{indent}{name}: {printable(str(text))}"]
+
+
+def _table(servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for server in servers:
+        flags = " ".join(server["flags"])
+        lines.append(f"{server['protocol']:<5}{server['address']} {server['scheduler']} {flags}")
+        lines += [
+            f"  -> {real['address']:<24} {real['forward']:<7} weight {real['weight']}, "
+            f"{real['active']} active, {real['inactive']} inactive"
+            for real in server["real_servers"]
+        ]
+    return [printable(line.rstrip()) for line in lines]
+
+
+def planned(outcomes: Sequence[Outcome]) -> str:
+    """Return changes by nodes, each with its diff; then what no change can mend."""
+    changes = {o.node.name: o.changes for o in outcomes if o.facts is not None}
+    lines = []
+    for names, shared in blocks(changes, key=lambda change: str(plan.entry(change))):
+        lines += [_bold(fold(names)), *(line for change in shared for line in _change(change))]
+    total = sum(map(len, changes.values()))
+    unmendable = {
+        o.node.name: [f for f in o.findings if _is_beyond_apply(f)]
+        for o in outcomes
+        if o.facts is not None
+    }
+    lines += _sections(blocks(unmendable, key=lambda finding: finding))
+    end = f"{_count(total, 'change')} on {_count(len(changes), 'node')}; nothing was changed"
+    return "\n".join([*lines, *_errors(outcomes), "", end])
+
+
+def applied(outcomes: Sequence[Outcome]) -> str:
+    """Return what was done, by nodes; then what is still not as it should be."""
+    done = {o.node.name: o.steps for o in outcomes}
+    lines = []
+    for names, steps in blocks(done, key=lambda s: (str(plan.entry(s.change)), s.exit_status)):
+        lines.append(_bold(fold(names)))
+        lines += [
+            f"  {_step(step.exit_status)}  {printable(step.change.summary)}" for step in steps
+        ]
+    problems = {
+        o.node.name: [f for f in o.findings if f.status in (Status.FAIL, Status.WARN)]
+        for o in outcomes
+    }
+    lines += _sections(blocks(problems, key=lambda finding: finding))
+    total = sum(step.exit_status == 0 for o in outcomes for step in o.steps)
+    end = f"{_count(total, 'change')} made on {_count(len(outcomes), 'node')}"
+    return "\n".join([*lines, *_errors(outcomes), *_summary(outcomes), end])
+
+
+def _is_beyond_apply(finding: Finding) -> bool:
+    return finding.status is Status.FAIL and finding.hint != "nodeprep apply"
+
+
+def _sections(shared: Iterable[tuple[tuple[str, ...], list[Finding]]]) -> list[str]:
+    lines = []
+    for names, findings in shared:
+        lines.append(_bold(fold(names)))
+        for topic, title in _TITLES.items():
+            mine = [finding for finding in findings if finding.topic == topic]
+            if mine:
+                lines += [f"  {title}", *(line for f in mine for line in _finding(f))]
+    return lines
+
+
+def _finding(finding: Finding) -> list[str]:
+    status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
+    first = f"    {status}  {printable(finding.name):<40} {printable(finding.actual)}"
+    if finding.status is Status.OK:
+        return [first.rstrip()]
+    rest = (("wanted", finding.wanted), ("type", finding.hint))
+    told = ", ".join(f"{label}: {printable(text)}" for label, text in rest if text)
+    return [first.rstrip(), *([f"          {told}"] if told else [])]
+
+
+def _change(change: Change) -> list[str]:
+    lines = [f"  {click.style('~', fg='yellow')} {printable(change.summary)}"]
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    diff = printable(change.diff).splitlines()
+    return lines + ["      " + click.style(line, fg=colours.get(line[:1])) for line in diff]
+
+
+def _step(status: int | None) -> str:
+    if status is None:
+        return click.style("not tried", fg="yellow")
+    return click.style("done", fg="green") if status == 0 else click.style("failed", fg="red")
+
+
+def _errors(outcomes: Iterable[Outcome]) -> list[str]:
+    by_name = {o.node.name: [o.error] for o in outcomes if o.error is not None}
+    lines = []
+    for names, errors in blocks(by_name, key=str):
+        for error in errors:
+            title = click.style(type(error).__name__, fg="red")
+            lines.append(f"{_bold(fold(names))}: {title}: {printable(error.message)}")
+            lines += [f"          type: {printable(error.hint)}"] if error.hint else []
+    return lines
+
+
+def _summary(outcomes: Sequence[Outcome]) -> list[str]:
+    ends = Counter({"ready": 0})
+    names: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        end = _end(outcome)
+        ends[end] += 1
+        names.setdefault(end, []).append(outcome.node.name)
+    order = ("ready", "not ready", "left alone", "no answer", "not begun")
+    lines = [
+        click.style(f"{end}: {fold(names[end])}", fg="green" if end == "ready" else "red")
+        for end in order
+        if end in names
+    ]
+    return ["", *lines]
+
+
+def _end(outcome: Outcome) -> str:
+    match outcome.error:
+        case Interrupted():
+            return "not begun"
+        case Unreachable():
+            return "no answer"
+        case StalePlan() | LockHeld():
+            return "left alone"
+    failed = outcome.error or any(f.status is Status.FAIL for f in outcome.findings)
+    return "not ready" if failed else "ready"
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
