@@ -1,0 +1,63 @@
+# `make demo` and `make test` do everything on a fresh Debian 12 machine, as root or with sudo.
+# `make check` needs no virtual node and takes seconds.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-utils uidmap \
+  openssh-client
+# A real sshd for the transport's tests, and what builds a real kube-proxy.
+TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox golang-1.19-go
+
+# Installs what is missing of the packages, and asks the network for nothing where nothing is.
+define install
+@dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>&1 | grep -qv '^installed$$' || exit 0; \
+  $(SUDO) apt-get -q update && \
+  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -q -y install --no-install-recommends $(1)
+endef
+
+.PHONY: demo test check fmt lock lab-packages test-packages clean
+
+demo: $(STAMP) lab-packages
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
+
+test: check test-packages
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet -m "not lab"
+
+fmt: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  $(SUDO) apt-get -q update && $(SUDO) apt-get -q -y install python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Pins what a release is tested with, hashes and all; no index is named in it.
+lock: $(STAMP)
+	$(PIP) install pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
+	  --all-build-deps --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --no-emit-options --no-header --output-file requirements.txt pyproject.toml
+
+lab-packages:
+	$(call install,$(LAB_PACKAGES))
+
+test-packages:
+	$(call install,$(TEST_PACKAGES))
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
