@@ -1,0 +1,59 @@
+"""The packages that nodes install, as an apt repository on the host's loopback.
+
+What a node would download from Debian's mirror is downloaded once, on the host: the packages
+asked for and all they need that the image does not have. Nodes reach the host as 10.0.2.2.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nodeprep.errors import LabError
+from nodeprep.lab.cache import cached, digest
+from nodeprep.lab.image import Image
+from nodeprep.lab.mirror import Mirror, PrivateApt
+from nodeprep.lab.process import Process, identify
+from nodeprep.lab.programs import run
+
+_HOST_AS_SEEN_BY_NODES = "10.0.2.2"
+_SERVER = Path(__file__).with_name("serve.py")
+
+
+def repository(cache: Path, mirror: Mirror, image: Image, packages: Sequence[str]) -> Path:
+    """Return the folder with the packages, downloaded first if the cache has it not.
+
+    Raises LabError with apt's words, for example if a package is not in Debian.
+    """
+    name = digest(image.folder.name, " ".join(sorted(packages)))
+    return cached(
+        cache / f"packages-{name}",
+        lambda folder: _build(folder, mirror, image, packages),
+    )
+
+
+def _build(folder: Path, mirror: Mirror, image: Image, packages: Sequence[str]) -> None:
+    apt = PrivateApt(folder=folder / "apt", status=image.status)
+    apt.prepare(mirror, "deb")
+    apt.get("install", "--download-only", *packages)
+    for package in (apt.folder / "cache" / "archives").glob("*.deb"):
+        package.rename(folder / package.name)
+    run(["rm", "-rf", apt.folder])
+    _write_index(folder)
+
+
+def _write_index(folder: Path) -> None:
+    """Write Packages and Release, as apt looks for them in a repository without suites."""
+    (folder / "Packages").write_text(run(["apt-ftparchive", "packages", "."], cwd=folder))
+    (folder / "Release").write_text(run(["apt-ftparchive", "release", "."], cwd=folder))
+
+
+def serve(folder: Path, log: Path, lifeline: Path) -> tuple[Process, str]:
+    """Serve the folder in the background for as long as the file ``lifeline`` is there.
+
+    Return the server and its address for nodes.
+    """
+    pid, port = run([sys.executable, "-I", _SERVER, folder, log, lifeline]).split()
+    process = identify(int(pid))
+    if process is None:
+        raise LabError(f"the package server ended at once; see {log}")
+    return process, f"http://{_HOST_AS_SEEN_BY_NODES}:{port}"

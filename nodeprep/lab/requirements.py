@@ -1,0 +1,136 @@
+"""Whether a lab can run on this machine. Everything that is missing is said at once."""
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nodeprep.errors import LabError
+from nodeprep.lab.programs import as_root, find
+from nodeprep.lab.settings import NODE_PORT, Settings
+
+# Program -> the Debian package that has it.
+PROGRAMS: Mapping[str, str] = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.ext4": "e2fsprogs",
+    "apt-ftparchive": "apt-utils",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "tar": "tar",
+}
+# Only those who are not root need a namespace in which they are.
+NAMESPACE_PROGRAMS: Mapping[str, str] = {"unshare": "util-linux", "newuidmap": "uidmap"}
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+# Measured: the image's folder is 0.9 GiB, twice that while it is built; a node's disk grows.
+_CACHE_SPACE = 3 * _GIB
+_NODE_SPACE = _GIB // 4
+# Measured: what QEMU itself takes beside the guest's memory.
+_QEMU_MEMORY_MIB = 170
+
+
+def check(settings: Settings) -> None:
+    """Raise LabError with all that is missing, and the apt-get line that brings the programs."""
+    programs = PROGRAMS if os.geteuid() == 0 else {**PROGRAMS, **NAMESPACE_PROGRAMS}
+    packages = missing_packages(programs, find)
+    problems = [*_machine_problems(packages), *_room_problems(settings), *taken(settings)]
+    if packages:
+        problems.insert(0, f"not installed: {', '.join(packages)}")
+    if problems:
+        raise LabError(
+            report(problems), hint=f"apt-get install {' '.join(packages)}" if packages else ""
+        )
+
+
+def report(problems: list[str]) -> str:
+    """Return the problems as one text, a line each."""
+    return "\n".join(["a lab cannot run here:", *(f"  - {problem}" for problem in problems)])
+
+
+def missing_packages(
+    programs: Mapping[str, str], look: Callable[[str], str | None]
+) -> tuple[str, ...]:
+    """Return the packages of those programs that ``look`` does not find, sorted, each once."""
+    return tuple(sorted({package for name, package in programs.items() if look(name) is None}))
+
+
+def _machine_problems(missing: tuple[str, ...]) -> list[str]:
+    problems = []
+    if (machine := platform.machine()) != "x86_64":
+        problems.append(f"the nodes are x86_64 machines, this one is {machine}")
+    if find("apt-get") is None:
+        problems.append("packages come through the host's apt-get: this needs Debian or its kin")
+    if "util-linux" not in missing and not _namespaces_work():
+        problems.append(
+            "no user namespaces: become root, or let the kernel have them and give this user"
+            " a line in /etc/subuid and /etc/subgid"
+        )
+    return problems
+
+
+def _namespaces_work() -> bool:
+    trial = subprocess.run([*as_root(), "true"], capture_output=True, check=False)
+    return trial.returncode == 0
+
+
+def _room_problems(settings: Settings) -> list[str]:
+    problems = []
+    for folder, wanted, purpose in (
+        (settings.cache, 0 if _has_image(settings.cache) else _CACHE_SPACE, "the image"),
+        (settings.folder, settings.nodes * _NODE_SPACE, "the nodes' disks"),
+    ):
+        free = shutil.disk_usage(_existing(folder)).free
+        if free < wanted:
+            problems.append(_short(f"disk space in {folder} for {purpose}", wanted, free))
+    memory = settings.nodes * (settings.memory + _QEMU_MEMORY_MIB) * _MIB
+    if (available := available_memory(Path("/proc/meminfo").read_text())) < memory:
+        problems.append(_short(f"memory for {settings.nodes} nodes", memory, available))
+    return problems
+
+
+def _has_image(cache: Path) -> bool:
+    return any(cache.glob("image-*"))
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _short(what: str, wanted: int, there: int) -> str:
+    return f"too little {what}: {wanted // _MIB} MiB wanted, {there // _MIB} MiB free"
+
+
+def available_memory(meminfo: str) -> int:
+    """Return the bytes that /proc/meminfo says can be had without swapping."""
+    for line in meminfo.splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def taken(settings: Settings) -> list[str]:
+    """Return a problem for each address of the lab where somebody listens already."""
+    return [
+        f"{address}:{NODE_PORT} is taken: is another lab up? `--network 127.77.N` is another place"
+        for address in settings.addresses
+        if _is_taken(address)
+    ]
+
+
+def _is_taken(address: str) -> bool:
+    with socket.socket() as trial:
+        # As QEMU binds it: a connection in its last minute is no obstacle.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, NODE_PORT))
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,77 @@
+"""The small read-only disk that tells a node who it is.
+
+It carries the node's name, its host key, who may log in, where packages come from, and a
+kube-proxy where one is wanted. ``guest/files/usr/lib/nodeprep-lab/seed`` reads it at first boot.
+"""
+
+import io
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeprep.lab.programs import as_root, run
+
+# Room for the file system itself, beside what is put into it.
+_SPARE_MIB = 4
+_MIB = 1 << 20
+_SECRET = 0o600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """What one node is told. ``kube_proxy`` is a program to copy there, or None."""
+
+    hostname: str
+    host_key: Path
+    authorized_key: str
+    guarded_password: str
+    repository: str
+    kube_proxy: Path | None = None
+
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Return the files to put in place on the node: path -> mode and text, all root's."""
+        public = self.host_key.with_name(f"{self.host_key.name}.pub")
+        return {
+            "etc/hostname": (0o644, f"{self.hostname}\n"),
+            "etc/hosts": (0o644, f"127.0.0.1 localhost\n127.0.1.1 {self.hostname}\n"),
+            "etc/ssh/ssh_host_ed25519_key": (_SECRET, self.host_key.read_text()),
+            "etc/ssh/ssh_host_ed25519_key.pub": (0o644, public.read_text()),
+            "etc/ssh/lab_authorized_keys": (0o644, f"{self.authorized_key}\n"),
+            "etc/apt/sources.list": (0o644, f"deb [trusted=yes] {self.repository} ./\n"),
+        }
+
+
+def write(seed: Seed, disk: Path) -> None:
+    """Make the disk, an ext4 of just the size it needs, owned by root inside."""
+    with tempfile.TemporaryDirectory(prefix="seed-", dir=disk.parent) as name:
+        folder = Path(name)
+        _write_secret(folder / "files.tar", tar(seed.files()))
+        _write_secret(folder / "passwords", f"guarded:{seed.guarded_password}\n".encode())
+        if seed.kube_proxy:
+            shutil.copyfile(seed.kube_proxy, folder / "kube-proxy")
+        _make_disk(folder, disk)
+
+
+def tar(files: dict[str, tuple[int, str]]) -> bytes:
+    """Return the files as a tar: on the node one program puts them all in place."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, (mode, text) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = mode, len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    path.touch(mode=_SECRET)
+    path.write_bytes(content)
+
+
+def _make_disk(folder: Path, disk: Path) -> None:
+    size = sum(file.stat().st_size for file in folder.iterdir()) // _MIB + _SPARE_MIB
+    disk.touch(mode=_SECRET)
+    make = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-L", "lab-seed"]
+    run([*as_root(), *make, "-d", folder, disk, f"{size}M"])

@@ -1,0 +1,88 @@
+"""Where a lab cannot run, everything that is missing is said at once."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from nodeprep.errors import LabError, UsageError
+from nodeprep.lab import requirements
+from nodeprep.lab.settings import NODE_PORT, Settings, default_cache, default_folder
+
+
+def settings(tmp_path: Path, **wishes: object) -> Settings:
+    fields = {"folder": tmp_path / "lab", "cache": tmp_path / "cache", "network": "127.77.7"}
+    return Settings(**(fields | wishes))  # type: ignore[arg-type]
+
+
+def test_programs_become_packages_each_named_once() -> None:
+    assert requirements.missing_packages(requirements.PROGRAMS, lambda _: None) == (
+        "apt-utils",
+        "e2fsprogs",
+        "mmdebstrap",
+        "openssh-client",
+        "qemu-system-x86",
+        "qemu-utils",
+        "tar",
+    )
+
+
+def test_what_is_there_is_not_asked_for() -> None:
+    def look(program: str) -> str | None:
+        return None if program == "mmdebstrap" else f"/usr/bin/{program}"
+
+    assert requirements.missing_packages(requirements.PROGRAMS, look) == ("mmdebstrap",)
+
+
+def test_all_problems_come_at_once_with_the_line_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "find", lambda _: None)
+    monkeypatch.setattr(requirements, "available_memory", lambda _: 0)
+    with pytest.raises(LabError) as caught:
+        requirements.check(settings(tmp_path))
+    assert "not installed: apt-utils" in caught.value.message
+    assert "this needs Debian" in caught.value.message
+    assert "too little memory for 3 nodes: 1662 MiB wanted, 0 MiB free" in caught.value.message
+    assert caught.value.hint.startswith("apt-get install apt-utils e2fsprogs mmdebstrap")
+
+
+def test_memory_is_read_in_bytes() -> None:
+    assert requirements.available_memory("MemTotal: 9 kB\nMemAvailable:   2 kB\n") == 2048
+    assert requirements.available_memory("") == 0
+
+
+def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.77.7.12", NODE_PORT)):
+        (problem,) = requirements.taken(settings(tmp_path, nodes=2))
+    assert problem.startswith("127.77.7.12:2222 is taken")
+    assert requirements.taken(settings(tmp_path, nodes=2)) == []
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"nodes": 0},
+        {"nodes": 201},
+        {"memory": 64},
+        {"network": "10.0.0"},
+        {"network": "127.77"},
+        {"network": "127.77.0.1"},
+        {"network": "127.77.0,guestfwd=x"},
+    ],
+)
+def test_a_lab_that_cannot_be_is_refused(tmp_path: Path, wish: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        settings(tmp_path, **wish)
+
+
+def test_nodes_count_from_eleven(tmp_path: Path) -> None:
+    assert settings(tmp_path, nodes=2).addresses == ("127.77.7.11", "127.77.7.12")
+
+
+def test_folders_follow_the_xdg_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_folder() == Path("/state/nodeprep/lab")
+    assert default_cache() == Path("/home/me/.cache/nodeprep/lab")
