@@ -6,10 +6,9 @@ own version decides which flags and fields are written.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodeprep import files
+from nodeprep import files, flags, systemd
 from nodeprep.model import Change, Fact, Facts, FileState, Finding, Node, Status
 from nodeprep.releases import (
     NEWEST,
@@ -21,6 +20,7 @@ from nodeprep.releases import (
 )
 from nodeprep.render import render
 from nodeprep.shell import Script, Secret, words
+from nodeprep.systemd import Service
 
 NAME = "kube_proxy"
 TITLE = "kube-proxy"
@@ -39,24 +39,6 @@ class Binary:
     present: bool
     version: Version | None = None
     mtime: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """The unit as systemd sees it, by its own property names; times in seconds of the node's clock.
-
-    ``load`` is empty on a system without systemd. ``started`` is ``None`` where nothing runs.
-    """
-
-    load: str = ""
-    active: str = ""
-    enabled: str = ""
-    fragment: str = ""
-    drop_ins: tuple[str, ...] = ()
-    needs_reload: bool = False
-    pid: int = 0
-    started: int | None = None
-    now: int = 0
 
 
 def _binary_script(node: Node) -> str:
@@ -82,47 +64,11 @@ def parse_binary(text: str) -> Binary:
     )
 
 
-# Field 22 of /proc/PID/stat counts from boot, in hundredths of a second on every architecture.
-_SERVICE = """\
-if command -v systemctl >/dev/null; then
-  shown=$(systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
-    -p DropInPaths -p NeedDaemonReload -p MainPID %s)
-  printf '%%s\\n' "$shown"
-  pid=${shown##*MainPID=}
-  pid=${pid%%%%[!0-9]*}
-  if [ "${pid:-0}" -gt 0 ]; then
-    read -r process <"/proc/$pid/stat" && printf 'Process=%%s\\n' "$process"
-    grep '^btime ' /proc/stat
-  fi
-fi
-date +now=%%s"""
-
-
-def parse_service(text: str) -> Service:
-    """Read ``systemctl show`` and, where something runs, what /proc says of its start."""
-    shown = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-    boot = re.search(r"^btime (\d+)$", text, re.MULTILINE)
-    # The command's name may hold spaces and brackets: count from behind its last bracket.
-    after_name = shown.get("Process", "").rpartition(")")[2].split()
-    ticks = int(after_name[19]) if len(after_name) > 19 and boot else None  # noqa: PLR2004
-    return Service(
-        load=shown.get("LoadState", ""),
-        active=shown.get("ActiveState", ""),
-        enabled=shown.get("UnitFileState", ""),
-        fragment=shown.get("FragmentPath", ""),
-        drop_ins=tuple(shown.get("DropInPaths", "").split()),
-        needs_reload=shown.get("NeedDaemonReload") == "yes",
-        pid=int(shown.get("MainPID") or 0),
-        started=int(boot[1]) + ticks // 100 if boot and ticks is not None else None,
-        now=int(shown.get("now") or 0),
-    )
-
-
 BINARY = Fact(name="kube_proxy.binary", script=_binary_script, parse=parse_binary)
 SERVICE = Fact(
     name="kube_proxy.service",
-    script=lambda node: _SERVICE % words(node.desired.kube_proxy.unit_name),
-    parse=parse_service,
+    script=lambda node: systemd.script(node.desired.kube_proxy.unit_name),
+    parse=systemd.parse,
 )
 FACTS = (BINARY, SERVICE)
 
@@ -136,54 +82,6 @@ def version(node: Node, facts: Facts) -> Version:
     return facts[BINARY].version or expected or NEWEST
 
 
-def flags(node: Node, release: Version) -> tuple[str, ...]:
-    """Return kube-proxy's flags, in the order of the article, without those the release lacks."""
-    proxy = node.desired.kube_proxy
-    if proxy.style == "config":
-        return f"--config={proxy.config}", f"--v={proxy.verbosity}"
-    gates = {**feature_gates(proxy.mode, release), **proxy.feature_gates}
-    every = {
-        "bind-address": proxy.bind_address,
-        "hostname-override": proxy.hostname_override or node.name,
-        "cluster-cidr": proxy.cluster_cidr,
-        "kubeconfig": proxy.kubeconfig,
-        "logtostderr": "true",
-        "proxy-mode": proxy.mode,
-        "masquerade-all": "true" if proxy.masquerade_all else None,
-        **_mode_flags(node),
-        "nodeport-addresses": ",".join(proxy.node_port_addresses) or None,
-        "conntrack-max-per-core": proxy.conntrack_max_per_core,
-        "healthz-bind-address": proxy.healthz_bind_address,
-        "metrics-bind-address": proxy.metrics_bind_address,
-        "feature-gates": ",".join(f"{k}={str(v).lower()}" for k, v in sorted(gates.items()))
-        or None,
-        "v": proxy.verbosity,
-    }
-    return tuple(
-        f"--{flag}={value}"
-        for flag, value in every.items()
-        if value is not None and knows_flag(flag, release)
-    )
-
-
-def _mode_flags(node: Node) -> Mapping[str, str | None]:
-    proxy = node.desired.kube_proxy
-    if proxy.mode == "nftables":  # its periods have no flags, only fields
-        return {}
-    periods: dict[str, str | None] = {
-        f"{proxy.mode}-sync-period": proxy.sync_period,
-        f"{proxy.mode}-min-sync-period": proxy.min_sync_period,
-    }
-    if proxy.mode == "iptables":
-        return periods
-    return {
-        "ipvs-scheduler": proxy.scheduler,
-        "ipvs-strict-arp": "true" if proxy.strict_arp else None,
-        "ipvs-exclude-cidrs": ",".join(proxy.exclude_cidrs) or None,
-        **periods,
-    }
-
-
 def desired(node: Node, facts: Facts) -> tuple[files.ManagedFile, ...]:
     """Return the files this node should have: the unit, its configuration, its kubeconfig."""
     proxy = node.desired.kube_proxy
@@ -194,7 +92,7 @@ def desired(node: Node, facts: Facts) -> tuple[files.ManagedFile, ...]:
         "binary": proxy.binary,
         "working_directory": proxy.working_directory,
         "hostname": proxy.hostname_override or node.name,
-        "flags": flags(node, release),
+        "flags": flags.command_line(node, release),
         "feature_gates": {**feature_gates(proxy.mode, release), **proxy.feature_gates},
         "knows_strict_arp": knows_flag("ipvs-strict-arp", release),
         "knows_nftables": knows_mode("nftables", release),
@@ -226,7 +124,7 @@ def secrets(node: Node) -> tuple[str, ...]:
 
 def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     """Write what differs; then, only where it is needed, reload, enable and restart."""
-    if node.desired.kube_proxy.style == "unmanaged":
+    if node.desired.kube_proxy.style == "unmanaged" or not _knows_mode(node, facts):
         return ()
     wanted, adopt = desired(node, facts), node.desired.adopt
     written = tuple(
@@ -234,8 +132,27 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
         for file in wanted
         if (change := files.change(NAME, file, facts.file(file.path), adopt=adopt))
     )
-    refused = any(files.refusal(f, facts.file(f.path), adopt=adopt)[0] for f in wanted)
-    return written if refused else (*written, *_service_changes(node, facts, written))
+    if _refused(node, facts):
+        return written
+    return (*written, *_service_changes(node, facts, written))
+
+
+def _knows_mode(node: Node, facts: Facts) -> bool:
+    # A release that does not know the mode would exit with it: what runs now is left running.
+    installed = facts[BINARY].version
+    return installed is None or knows_mode(node.desired.kube_proxy.mode, installed)
+
+
+def _refused(node: Node, facts: Facts) -> str:
+    if not _knows_mode(node, facts):
+        return node.desired.kube_proxy.binary
+    adopt = node.desired.adopt
+    refusals = (
+        file.path
+        for file in desired(node, facts)
+        if files.refusal(file, facts.file(file.path), adopt=adopt)[0]
+    )
+    return next(refusals, "")
 
 
 def _service_changes(node: Node, facts: Facts, written: tuple[Change, ...]) -> tuple[Change, ...]:
@@ -277,7 +194,7 @@ def _newer_than_process(node: Node, facts: Facts) -> str:
     if service.started is None:
         return ""
     proxy = node.desired.kube_proxy
-    used = {path: facts.file(path).mtime for path in paths(node) if path != proxy.unit}
+    used = {path: facts.file(path).mtime for path in paths(node)}
     used = {**used, proxy.binary: facts[BINARY].mtime}
     # A time that is still to come tells of a clock that was set back, not of a newer file.
     limit = service.started + CLOCK_SLACK
@@ -289,7 +206,7 @@ def _restart_script(node: Node) -> str:
     proxy = node.desired.kube_proxy
     host, port = proxy.metrics_endpoint
     return f"""\
-mkdir -p -m 755 {words(proxy.working_directory)}
+mkdir -p -- {words(proxy.working_directory)}
 systemctl restart {proxy.unit_name} || return
 tries=0
 until [ "$(http_get {host} {port} /healthz)" ] || [ $tries -ge 30 ]; do
@@ -307,16 +224,22 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     """Say how the binary, each file, the unit and the process stand."""
     if node.desired.kube_proxy.style == "unmanaged":
         return ()
-    adopt = node.desired.adopt
     return (
         _binary(node, facts),
-        *(
-            files.finding(NAME, file, facts.file(file.path), adopt=adopt)
-            for file in desired(node, facts)
-        ),
+        *_files(node, facts),
         *_kubeconfig(node, facts),
-        *_unit(node, facts[SERVICE]),
+        *_unit(node, facts),
         *_process(node, facts),
+    )
+
+
+def _files(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    if not _knows_mode(node, facts):
+        return ()
+    adopt = node.desired.adopt
+    return tuple(
+        files.finding(NAME, file, facts.file(file.path), adopt=adopt)
+        for file in desired(node, facts)
     )
 
 
@@ -332,7 +255,7 @@ def _binary(node: Node, facts: Facts) -> Finding:
         )
     if binary.version is None:
         return _finding("binary", Status.WARN, "does not say its version", "", proxy.binary)
-    if not knows_mode(proxy.mode, binary.version):
+    if not _knows_mode(node, facts):
         return _finding(
             "binary",
             Status.FAIL,
@@ -362,8 +285,8 @@ def _kubeconfig(node: Node, facts: Facts) -> tuple[Finding, ...]:
     )
 
 
-def _unit(node: Node, service: Service) -> tuple[Finding, ...]:
-    if not service.load:
+def _unit(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    if not facts[SERVICE].load:
         return (
             _finding(
                 "systemd",
@@ -373,14 +296,34 @@ def _unit(node: Node, service: Service) -> tuple[Finding, ...]:
                 "set `kube_proxy: {style: unmanaged}` where something else runs kube-proxy",
             ),
         )
-    return (_enabled(node.desired.kube_proxy.unit_name, service), *_shadowed(node, service))
+    return (
+        _enabled(node, facts),
+        *_in_memory(node, facts),
+        *_shadowed(node, facts[SERVICE]),
+    )
 
 
-def _enabled(unit: str, service: Service) -> Finding:
-    if service.enabled == "enabled":
+def _enabled(node: Node, facts: Facts) -> Finding:
+    enabled = facts[SERVICE].enabled
+    if enabled == "enabled":
         return _finding("enabled", Status.OK, "enabled")
-    hint = f"systemctl unmask {unit}" if service.load == "masked" else "nodeprep apply"
-    return _finding("enabled", Status.FAIL, service.enabled or "no such unit", "enabled", hint)
+    remedy = _remedy(node, facts)
+    return _finding("enabled", Status.FAIL, enabled or "no such unit", "enabled", remedy)
+
+
+def _in_memory(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    if not facts[SERVICE].needs_reload:
+        return ()
+    actual, wanted = "systemd has an older one in memory", "systemctl daemon-reload"
+    return (_finding("unit in memory", Status.FAIL, actual, wanted, _remedy(node, facts)),)
+
+
+def _remedy(node: Node, facts: Facts) -> str:
+    # A masked unit is somebody's decision, and beside a refused file nothing is started.
+    if facts[SERVICE].load == "masked":
+        return f"systemctl unmask {node.desired.kube_proxy.unit_name}"
+    refused = _refused(node, facts)
+    return f"see {refused} above first" if refused else "nodeprep apply"
 
 
 def _shadowed(node: Node, service: Service) -> tuple[Finding, ...]:
@@ -415,12 +358,11 @@ def _active(node: Node, facts: Facts, service: Service) -> Finding:
     if not _can_run(node, facts):
         return _finding("active", Status.SKIP, f"{service.active}: it cannot run yet (see above)")
     reason = _start_reason(node, facts)
-    if service.active == "active" and not service.needs_reload and not reason:
+    if not reason:
         return _finding("active", Status.OK, "active")
-    actual = reason or "systemd has an older unit in memory"
-    unit = node.desired.kube_proxy.unit_name
-    hint = f"journalctl -u {unit} -n 50" if service.active == "failed" else "nodeprep apply"
-    return _finding("active", Status.FAIL, actual, "active, newer than its files", hint)
+    log = f"journalctl -u {node.desired.kube_proxy.unit_name} -n 50"
+    hint = log if service.active == "failed" else _remedy(node, facts)
+    return _finding("active", Status.FAIL, reason, "active, newer than its files", hint)
 
 
 def _finding(name: str, status: Status, actual: str, wanted: str = "", hint: str = "") -> Finding:

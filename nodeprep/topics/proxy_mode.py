@@ -80,8 +80,9 @@ def _script(node: Node) -> str:
 
 def parse(text: str) -> Effective:
     """Read ``running``, ``mode MODE``, then the log's lines and the table, each below its title."""
-    head, _, rest = text.partition("log:\n")
-    log, _, table = rest.partition("ipvs:\n") if rest else ("", "", head.partition("ipvs:\n")[2])
+    head, *titled = re.split(r"^(log|ipvs):\n", text, flags=re.MULTILINE)
+    sections = dict(zip(titled[::2], titled[1::2], strict=True))
+    log, table = sections.get("log", ""), sections.get("ipvs", "")
     answer = re.search(r"^mode (.*)$", head, re.MULTILINE)
     said = answer[1].strip() if answer else ""
     modes = _USING.findall(log)
@@ -144,7 +145,7 @@ def _mode(node: Node, effective: Effective) -> Finding:
     if seen == wanted:
         return _finding("mode", Status.OK, f"{seen} ({source})", wanted)
     if seen:
-        why = f": {effective.complaints[-1]}" if effective.complaints else ""
+        why = f": {effective.complaints[0]}" if effective.complaints else ""
         unit = node.desired.kube_proxy.unit_name
         hint = f"journalctl -u {unit}; install what is missing, then: systemctl restart {unit}"
         return _finding("mode", Status.FAIL, f"{seen} ({source}){why}", wanted, hint)

@@ -1,0 +1,65 @@
+"""A unit as systemd sees it, and its process as the kernel does."""
+
+import re
+from dataclasses import dataclass
+
+from nodeprep.shell import words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The unit as systemd sees it, by its own property names; times in seconds of the node's clock.
+
+    ``load`` is empty on a system without systemd. ``started`` is ``None`` where nothing runs.
+    """
+
+    load: str = ""
+    active: str = ""
+    enabled: str = ""
+    fragment: str = ""
+    drop_ins: tuple[str, ...] = ()
+    needs_reload: bool = False
+    pid: int = 0
+    started: int | None = None
+    now: int = 0
+
+
+def script(unit: str) -> str:
+    """Return the statements that ask for a unit; without systemd they print nothing of it."""
+    return _SCRIPT % words(unit)
+
+
+# Field 22 of /proc/PID/stat counts from boot, in hundredths of a second on every architecture.
+_SCRIPT = """\
+if command -v systemctl >/dev/null; then
+  shown=$(systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
+    -p DropInPaths -p NeedDaemonReload -p MainPID %s)
+  printf '%%s\\n' "$shown"
+  pid=${shown##*MainPID=}
+  pid=${pid%%%%[!0-9]*}
+  if [ "${pid:-0}" -gt 0 ]; then
+    read -r process <"/proc/$pid/stat" && printf 'Process=%%s\\n' "$process"
+    grep '^btime ' /proc/stat
+  fi
+fi
+date +now=%%s"""
+
+
+def parse(text: str) -> Service:
+    """Read ``systemctl show`` and, where something runs, what /proc says of its start."""
+    shown = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+    boot = re.search(r"^btime (\d+)$", text, re.MULTILINE)
+    # The command's name may hold spaces and brackets: count from behind its last bracket.
+    after_name = shown.get("Process", "").rpartition(")")[2].split()
+    ticks = int(after_name[19]) if len(after_name) > 19 and boot else None  # noqa: PLR2004
+    return Service(
+        load=shown.get("LoadState", ""),
+        active=shown.get("ActiveState", ""),
+        enabled=shown.get("UnitFileState", ""),
+        fragment=shown.get("FragmentPath", ""),
+        drop_ins=tuple(shown.get("DropInPaths", "").split()),
+        needs_reload=shown.get("NeedDaemonReload") == "yes",
+        pid=int(shown.get("MainPID") or 0),
+        started=int(boot[1]) + ticks // 100 if boot and ticks is not None else None,
+        now=int(shown.get("now") or 0),
+    )

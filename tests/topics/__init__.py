@@ -1,0 +1,84 @@
+"""Topics as a specification. Here: the node they are asked about, and a node that has it all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nodeprep import files
+from nodeprep.model import Desired, Fact, Facts, FileState, Finding, KubeProxy, Node, Sysctl
+from nodeprep.releases import Version
+from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from tests import facts
+
+NOW = 1_795_405_384
+
+
+def node(
+    *,
+    modules: tuple[str, ...] = (),
+    sysctls: tuple[Sysctl, ...] = (),
+    packages: tuple[str, ...] = (),
+    adopt: bool = False,
+    **proxy: Any,
+) -> Node:
+    """Return a node whose kube-proxy differs from the default one by ``proxy``."""
+    desired = Desired(
+        modules=modules,
+        sysctls=sysctls,
+        packages=packages,
+        adopt=adopt,
+        kube_proxy=KubeProxy(**proxy),
+    )
+    return Node(name="node-1", address="192.0.2.1", desired=desired)
+
+
+RUNNING = kube_proxy.Service(
+    load="loaded",
+    active="active",
+    enabled="enabled",
+    fragment="/etc/systemd/system/kube-proxy.service",
+    pid=4242,
+    started=NOW - 100,
+    now=NOW,
+)
+INSTALLED = kube_proxy.Binary(present=True, version=Version(1, 34), mtime=NOW - 9000)
+KUBECONFIG = FileState(path="/etc/kubernetes/kube-proxy.kubeconfig", kind="regular", digest="0")
+
+
+def of(values: Mapping[Fact[Any], object] | None = None, *states: FileState) -> Facts:
+    """Return the facts of a node on which all is well but ``values`` and the files ``states``."""
+    every: dict[str, object] = {
+        "system": facts.read(system.SYSTEM, "ubuntu2204"),
+        "system.last_run": system.LastRun(),
+        "packages": facts.read(packages.INSTALLED, "ubuntu2204"),
+        "kernel_modules": facts.read(kernel_modules.KERNEL, "ubuntu2204-loaded"),
+        "sysctl": facts.read(sysctl.PARAMETERS, "ubuntu2004"),
+        "kube_proxy.binary": INSTALLED,
+        "kube_proxy.service": RUNNING,
+        "proxy_mode": facts.read(proxy_mode.EFFECTIVE, "v1.18"),
+    }
+    changed = {fact.name: value for fact, value in (values or {}).items()}
+    return Facts({**every, **changed}, {state.path: state for state in states})
+
+
+def placed(*wanted: files.ManagedFile, mtime: int = NOW - 5000) -> tuple[FileState, ...]:
+    """Return the states of files that are just as they should be."""
+    return tuple(
+        FileState(
+            path=file.path,
+            kind="regular",
+            mode=file.mode,
+            digest=file.digest,
+            size=len(file.text),
+            mtime=mtime,
+            content=file.text.encode(),
+            real_parent=file.path.rpartition("/")[0],
+            ours=True,
+        )
+        for file in wanted
+    )
+
+
+def named(findings: tuple[Finding, ...], name: str) -> Finding:
+    """Return the one finding of this name."""
+    (found,) = [finding for finding in findings if finding.name == name]
+    return found

@@ -1,0 +1,200 @@
+"""Kernel parameters: what counts as right, who else sets them, and what is done about it."""
+
+import pytest
+
+from nodeprep.model import Facts, Node, Status, Sysctl
+from nodeprep.topics import sysctl as topic
+from nodeprep.topics.sysctl import PARAMETERS, Assignment, override, satisfied
+from tests import facts
+from tests.topics import named, node, of
+
+FORWARD = Sysctl(key="net.ipv4.ip_forward", value="1")
+MAXIMUM = Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", at_least=True)
+VALUES = """\
+/proc/sys/net/ipv4/ip_forward:1
+/proc/sys/net/bridge/bridge-nf-call-iptables:1
+/proc/sys/net/bridge/bridge-nf-call-ip6tables:1
+"""
+
+
+def seen(text: str) -> Facts:
+    return of({PARAMETERS: PARAMETERS.parse(text)})
+
+
+def late(text: str, wanted: Sysctl = FORWARD) -> Assignment | None:
+    return override(wanted, PARAMETERS.parse(text))
+
+
+def test_every_mode_gets_what_kube_proxy_does_not_set_itself() -> None:
+    assert [sysctl.key for sysctl in topic.desired(node(mode="nftables"))] == [
+        "net.ipv4.ip_forward",
+        "net.bridge.bridge-nf-call-iptables",
+        "net.bridge.bridge-nf-call-ip6tables",
+    ]
+
+
+def test_the_inventorys_word_counts_over_ours() -> None:
+    off = Sysctl(key="net.bridge.bridge-nf-call-iptables", value="0")
+    assert off in topic.desired(node(sysctls=(off,)))
+    assert len(topic.desired(node(sysctls=(off,)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "actual", "right"),
+    [
+        ("1", "1", True),
+        ("1", "10", False),
+        ("10", "1", False),
+        ("1", "", False),
+        ("1", None, False),
+        ("4096 87380  6291456", "4096\t87380 6291456".replace("\t", " "), True),
+    ],
+)
+def test_values_are_compared_exactly(wanted: str, actual: str | None, *, right: bool) -> None:
+    assert satisfied(Sysctl(key="x", value=wanted), actual) is right
+
+
+@pytest.mark.parametrize(
+    ("actual", "right"),
+    [
+        ("131072", True),
+        ("262144", True),
+        ("99999", False),
+        ("-1", False),
+        ("--5", False),
+        ("²", False),
+        ("many", False),
+        ("9" * 5000, False),
+        (None, False),
+    ],
+)
+def test_a_minimum_is_compared_by_size(actual: str | None, *, right: bool) -> None:
+    assert satisfied(MAXIMUM, actual) is right
+
+
+def test_tabs_and_spaces_in_a_value_are_one_space() -> None:
+    parsed = PARAMETERS.parse("/proc/sys/net/ipv4/tcp_rmem:4096\t131072\t6291456\n")
+    assert parsed.values == {"/proc/sys/net/ipv4/tcp_rmem": "4096 131072 6291456"}
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("net.ipv4.conf.eth0/100.rp_filter", "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+    ],
+)
+def test_the_first_separator_of_a_key_decides_which_one_separates(key: str, path: str) -> None:
+    assert topic.proc_path(key) == path
+
+
+def test_a_parameter_that_is_not_there_is_written_all_the_same() -> None:
+    # br_netfilter is loaded by an earlier step of the same run: by then the parameter exists.
+    found = of({PARAMETERS: facts.read(PARAMETERS, "centos7-no-br_netfilter")})
+    finding = named(topic.findings(node(), found), "net.bridge.bridge-nf-call-iptables")
+    assert (finding.status, finding.actual, finding.hint) == (
+        Status.FAIL,
+        "not there",
+        "nodeprep apply",
+    )
+    summaries = [change.summary for change in topic.changes(node(), found)]
+    assert "set net.bridge.bridge-nf-call-iptables = 1 (not there yet)" in summaries
+
+
+def test_only_what_differs_is_set() -> None:
+    found = of({PARAMETERS: facts.read(PARAMETERS, "debian12-container")})
+    _, *changes = topic.changes(node(), found)
+    (change,) = changes
+    assert str(change.action) == "printf '%s\\n' '1' >/proc/sys/net/ipv4/ip_forward"
+
+
+def test_a_later_file_that_takes_it_back_is_named_with_its_line() -> None:
+    found = seen(VALUES + "/etc/sysctl.d/99-zz.conf:7:net.ipv4.ip_forward = 0\n")
+    finding = named(topic.findings(node(), found), FORWARD.key)
+    assert finding.status is Status.FAIL
+    assert finding.actual == "1 now, 0 after a reboot (/etc/sysctl.d/99-zz.conf:7)"
+    assert finding.hint == "take `net.ipv4.ip_forward` out of /etc/sysctl.d/99-zz.conf, line 7"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/etc/sysctl.d/10-first.conf:1:net.ipv4.ip_forward = 0",
+        "/usr/lib/sysctl.d/50-default.conf:1:net.ipv4.ip_forward = 0",
+        "/etc/sysctl.d/99-zz.conf:1:net.ipv4.ip_forward = 1",
+        "/etc/sysctl.d/99-zz.conf:1:net.ipv4.ip_forward_use_pmtu = 0",
+        "/etc/sysctl.d/99-nodeprep.conf:2:net.ipv4.ip_forward = 0",
+    ],
+)
+def test_an_earlier_file_or_the_same_value_takes_nothing_back(line: str) -> None:
+    assert late(f"{line}\n") is None
+
+
+def test_sysctl_conf_is_read_last_and_the_last_line_counts() -> None:
+    text = (
+        "/etc/sysctl.d/99-zz.conf:1:net.ipv4.ip_forward=0\n"
+        "/etc/sysctl.conf:3:net.ipv4.ip_forward=0\n"
+        "/etc/sysctl.conf:9:net.ipv4.ip_forward=1\n"
+    )
+    assert late(text) is None
+    assert late(text.replace("=1", "=2")) == Assignment(
+        file="/etc/sysctl.conf", line=9, key="net.ipv4.ip_forward", value="2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("/etc/sysctl.d", "/run/sysctl.d"),
+        ("/run/sysctl.d", "/usr/local/lib/sysctl.d"),
+        ("/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"),
+        ("/etc/sysctl.d", "/lib/sysctl.d"),
+    ],
+)
+def test_of_two_files_of_one_name_the_first_folders_counts(first: str, second: str) -> None:
+    good, bad = "99-zz.conf:1:net.ipv4.ip_forward=1\n", "99-zz.conf:1:net.ipv4.ip_forward=0\n"
+    assert late(f"{first}/{good}{second}/{bad}") is None
+    assert late(f"{first}/{bad}{second}/{good}") is not None
+
+
+def test_the_vendors_file_of_centos_7_is_overridden_by_an_administrators() -> None:
+    parsed = facts.read(PARAMETERS, "centos7")
+    assert [(a.file.rpartition("/")[2], a.line) for a in parsed.assignments] == [
+        ("00-system.conf", 7),
+        ("00-system.conf", 8),
+        ("k8s.conf", 1),
+        ("k8s.conf", 2),
+        ("k8s.conf", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    "key", ["net.ipv4.*", "net/ipv4/*", "-net.ipv4.ip_f*", "- net.ipv4.ip_?orward"]
+)
+def test_an_assignment_with_a_wildcard_counts(key: str) -> None:
+    found = late(f"/etc/sysctl.d/99-zz.conf:1:{key} = 0\n")
+    assert found is not None
+    assert found.key == key.lstrip("- ")
+
+
+def test_a_minimum_is_written_only_where_it_was_needed_and_stays_once_ours() -> None:
+    wanted = node(sysctls=(MAXIMUM,))
+    enough = VALUES + "/proc/sys/net/netfilter/nf_conntrack_max:262144\n"
+    ours = "/etc/sysctl.d/99-nodeprep.conf:5:net.netfilter.nf_conntrack_max = 131072\n"
+    too_low = enough.replace("262144", "65536")
+    assert "nf_conntrack_max" not in drop_in(wanted, enough)
+    assert "nf_conntrack_max = 131072" in drop_in(wanted, enough + ours)
+    assert "nf_conntrack_max = 131072" in drop_in(wanted, too_low)
+
+
+def drop_in(wanted: Node, text: str) -> str:
+    (change, *_) = topic.changes(wanted, seen(text))
+    assert change.subject == topic.DROP_IN
+    return change.diff
+
+
+def test_a_minimum_that_holds_but_is_lowered_by_a_later_file_fails() -> None:
+    text = "/etc/sysctl.conf:1:net.netfilter.nf_conntrack_max = 65536\n"
+    assert late(text, MAXIMUM) is not None
+    assert late(text.replace("65536", "--5"), MAXIMUM) is not None
+    assert late(text.replace("65536", "200000"), MAXIMUM) is None
