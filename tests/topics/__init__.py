@@ -6,6 +6,7 @@ from typing import Any
 from nodeprep import files
 from nodeprep.model import Desired, Fact, Facts, FileState, Finding, KubeProxy, Node, Sysctl
 from nodeprep.releases import Version
+from nodeprep.systemd import Service
 from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
 from tests import facts
 
@@ -31,7 +32,7 @@ def node(
     return Node(name="node-1", address="192.0.2.1", desired=desired)
 
 
-RUNNING = kube_proxy.Service(
+RUNNING = Service(
     load="loaded",
     active="active",
     enabled="enabled",
