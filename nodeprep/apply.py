@@ -45,6 +45,8 @@ def script(
     return whole(join(parts, ""))
 
 
+# A redirection that fails ends the shell at `exec` and at `:`, which are special: so the lock's
+# file is tried with `true` before.
 _HELPERS = f"""\
 work={files.WORK}
 state={files.STATE}
@@ -56,12 +58,14 @@ own_folder() {{
 }}
 take_lock() {{
   own_folder "$work" && own_folder "$state" || return 1
-  : >>"$work/lock" || {{ echo "$work/lock cannot be written"; return 1; }}
+  command -v flock >/dev/null || {{ echo "there is no flock"; return 1; }}
+  true >>"$work/lock" || {{ echo "$work/lock cannot be written"; return 1; }}
   exec 9>>"$work/lock"
   flock -n 9 || {{ cat "$work/holder"; return {HELD}; }}
   printf 'run %s by %s, pid %s\\n' "$run" "$operator" "$$" >"$work/holder"
   [ ! -e "$state/log" ] || mv -f "$state/log" "$state/log.1"
-  if date "+run $run by $operator, started %F %T %z" >"$state/log"; then
+  started="run $run by $operator, started $(date '+%F %T %z')"
+  if printf '%s\\n' "$started" >"$state/log"; then
     cp "$state/log" "$state/last" && return
   fi
   echo "$state cannot be written"
@@ -77,7 +81,7 @@ guard() {{
 }}
 step() {{
   begin "$1"
-  printf '%s begins\\n' "$1" >>"$state/last"
+  printf '%s begins: %s\\n' "$1" "$2" >>"$state/last"
   {{ "$1"; }} </dev/null >>"$state/log" 2>&1 9>&-
   status=$?
   printf '%s ends %d\\n' "$1" "$status" >>"$state/last"
@@ -89,7 +93,6 @@ umask 022
 """
 
 
-# A redirection that fails inside `exec` would end the shell: so it is tried with `:` before.
 def _begin(changes: Sequence[Change]) -> str:
     guards = [change.guard for change in changes if change.guard]
     checks = "".join(f"guard {words(g.path, g.seen)} || stale=1\n" for g in guards)
@@ -113,12 +116,14 @@ def _in_order(changes: Sequence[Change]) -> Script:
     return Script("if ") + join(calls, " &&\n  ") + "; then\n"
 
 
+# The lock ends with the changes: the reading that follows would find it held, by its own shell.
 _END = """\
   echo finished >>"$state/last"
 fi
 begin log
 tail -c 65536 "$state/log"
 end log 0
+exec 9>&-
 """
 
 

@@ -1,6 +1,5 @@
 """What a person sees: equal results folded, nothing unprintable, progress only on a terminal."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -9,17 +8,17 @@ from nodeprep.model import Outcome
 
 T = TypeVar("T")
 
-_UNPRINTABLE = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
 
 def printable(text: str) -> str:
     """Return ``text`` with everything but visible characters and newlines written as escapes.
 
     A node's answer could otherwise move the cursor, retitle the window, or reorder a line.
     """
-    return _UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape", "replace").decode(), text)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def blocks(
@@ -27,14 +26,14 @@ def blocks(
 ) -> list[tuple[tuple[str, ...], list[T]]]:
     """Return what nodes have in common: each set of nodes, with the items that just they share.
 
-    ``items`` maps a node's name to its items in order. Sets come in the order in which their first
-    item appears, and larger ones first where one node begins both.
+    ``items`` maps a node's name to its items in order. Larger sets come first, and equally
+    large ones in the order in which their first item appears.
     """
-    owners: dict[object, list[str]] = {}
+    owners: dict[object, dict[str, None]] = {}
     first: dict[object, T] = {}
     for name, values in items.items():
         for value in values:
-            owners.setdefault(key(value), []).append(name)
+            owners.setdefault(key(value), {})[name] = None
             first.setdefault(key(value), value)
     grouped: dict[tuple[str, ...], list[T]] = {}
     for identity, names in owners.items():

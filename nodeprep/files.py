@@ -104,7 +104,13 @@ def parse(frames: Mapping[str, Frame], secrets: Iterable[str]) -> Mapping[str, F
 
     Raises FactError where the pieces do not fit together.
     """
-    hidden = frozenset(secrets)
+    try:
+        return _parsed(frames, frozenset(secrets))
+    except (LookupError, ValueError, OverflowError) as error:
+        raise FactError(f"the answer about files cannot be read: {error}") from error
+
+
+def _parsed(frames: Mapping[str, Frame], hidden: frozenset[str]) -> Mapping[str, FileState]:
     parents = dict(_parent(line) for line in frames["files.parents"].text.splitlines())
     digests = dict(_digest(line) for line in frames["files.digest"].text.splitlines())
     marked = frozenset(frames["files.marked"].text.splitlines())
@@ -274,12 +280,15 @@ TEMPORARY = ".nodeprep-*.tmp"
 """Names of half-written files, as a shell pattern: no program reads a hidden file of this kind."""
 
 # Rename is atomic only within a folder, and lasting only once file and folder are on the disk.
+# The part of the path that is there is looked at first: nothing is made behind a link.
 # What stood there before is kept under $state/previous, with its own mode and owner.
 PUT = """\
 put() {
   folder=${1%/*}
+  there=$folder
+  until [ -d "$there/" ]; do there=${there%/*}; done
+  [ "$(cd -P -- "$there/" && pwd)" = "${there:-/}" ] || { echo "$there is a link"; return 1; }
   mkdir -p -- "$folder" || return
-  [ "$(cd -P -- "$folder" && pwd)" = "$folder" ] || { echo "$folder is a link"; return 1; }
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
     echo "$1 is not a regular file"
     return 1

@@ -35,6 +35,7 @@ class KnownHosts:
 
     def of(self, name: str) -> tuple[Entry, ...]:
         """Return the entries for ``name``: a host, or ``[host]:port`` where the port is not 22."""
+        name = name.lower()  # as OpenSSH does before it looks up or hashes a name
         return (*self.plain.get(name, ()), *(e for e in self.other if _matches(e.hosts, name)))
 
 
@@ -111,7 +112,7 @@ def _matches(hosts: str, name: str) -> bool:
 
 def _glob(name: str, pattern: str) -> bool:
     # Brackets are part of `[host]:port` here, and no class of characters as in a shell.
-    return fnmatch.fnmatchcase(name.lower(), pattern.replace("[", "[[]"))
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _hash_matches(hosts: str, name: str) -> bool:

@@ -63,7 +63,7 @@ def read(text: str, name: str, inventory: Inventory) -> Mapping[str, Any]:
         plan = json.loads(text)
         body = {key: value for key, value in plan.items() if key != "sha256"}
         intact = plan["format"] == FORMAT and plan["sha256"] == _digest(body)
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, AttributeError, KeyError, RecursionError) as error:
         raise UsageError(f"{name} is no plan", hint=f"nodeprep plan --out {name}") from error
     if not intact:
         raise UsageError(f"{name} was edited after it was made", hint=f"nodeprep plan --out {name}")

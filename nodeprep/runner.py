@@ -7,7 +7,7 @@ that it hides no other node.
 
 import dataclasses
 import getpass
-import os
+import itertools
 import secrets
 import socket
 import threading
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from nodeprep import apply as apply_
@@ -199,11 +198,11 @@ def passwords(nodes: Sequence[Node]) -> Passwords:
 
 def _password(source: str) -> str:
     kind, _, place = source.partition(":")
-    if kind == "file":
-        return _read(place, "sudo: password").splitlines()[0]
-    if kind == "fd":
-        with os.fdopen(int(place), closefd=False) as stream:
-            return stream.readline().rstrip("\n")
+    if kind in ("file", "fd"):
+        text = _read(int(place) if kind == "fd" else place, "sudo: password", lines=1)
+        if not text:
+            raise UsageError(f"sudo: password: {source} is empty")
+        return text.rstrip("\n")
     try:
         return getpass.getpass("sudo password on the nodes: ")
     except EOFError as error:
@@ -213,9 +212,11 @@ def _password(source: str) -> str:
         ) from error
 
 
-def _read(path: str, setting: str) -> str:
+def _read(path: str | int, setting: str, lines: int | None = None) -> str:
     try:
-        return Path(path).read_text()
+        # A number is a descriptor that is open already, and stays open.
+        with open(path, closefd=not isinstance(path, int)) as stream:
+            return "".join(itertools.islice(stream, lines))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{setting}: {path}: {error}") from error
 

@@ -16,6 +16,7 @@ import secrets
 import shlex
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,9 +44,13 @@ PIECE = 1 << 18
 """Bytes in one send: paramiko's cost of sending grows with the square of a longer piece."""
 
 ENVIRONMENT = (
-    "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin LC_ALL=C HOME=/root"
+    "/usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin "
+    "LC_ALL=C HOME=/root"
 )
-"""Nothing that a start-up file set, no poisoned path, no language but C reaches our scripts."""
+"""Nothing that a start-up file set, no poisoned path, no language but C reaches our scripts.
+
+``env`` by its path: a start-up file may have put another one, or a function, in front of it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,7 @@ def _known(paths: tuple[str, ...]) -> known_hosts.KnownHosts:
 def _key(path: str) -> paramiko.PKey:
     try:
         return paramiko.PKey.from_path(path)
-    except paramiko.PasswordRequiredException as error:
+    except (paramiko.PasswordRequiredException, TypeError) as error:
         raise LoginRefused(
             f"{path} has a passphrase",
             hint=f"ssh-add {path}, and leave `identity_file` out to use the agent",
@@ -160,7 +165,10 @@ def _login(ssh: Ssh, limits: Limits) -> dict[str, object]:
 
 def _gateway(address: str, ssh: Ssh, limits: Limits, config: Config) -> Connection | str | None:
     asked = config.base_ssh_config.lookup(address)
-    hops = ssh.jump or tuple(filter(None, asked.get("proxyjump", "").split(",")))
+    configured = tuple(filter(None, asked.get("proxyjump", "").split(",")))
+    if configured and _host_port(configured[-1].rpartition("@")[2]) == (address, ssh.port):
+        configured = ()  # `Host *` with a jump host: the jump host itself needs none
+    hops = ssh.jump or configured
     if not hops or hops == ("none",):
         return asked.get("proxycommand")
     return _hop(hops[-1], ssh, hops[:-1], limits)
@@ -226,17 +234,36 @@ class HostKeys(paramiko.MissingHostKeyPolicy):
         entries = self.known.of(hostname)
         verdict = known_hosts.verdict(entries, shown)
         if verdict == "unknown" and self.ssh.host_keys == "accept-new" and self.ssh.known_hosts:
-            _record(self.ssh.known_hosts[0], f"{hostname} {key.get_name()} {shown}\n")
-        elif verdict != "known":
+            entries = (_learned(self.ssh.known_hosts[0], hostname, key.get_name(), shown),)
+            verdict = known_hosts.verdict(entries, shown)
+        if verdict != "known":
             raise _refusal(verdict, hostname, shown, self.ssh, entries)
+
+
+_LEARNED: dict[tuple[str, str], known_hosts.Entry] = {}
+_LEARNING = threading.Lock()
+
+
+def _learned(path: str, name: str, kind: str, key: str) -> known_hosts.Entry:
+    # Files are read once: a key accepted since then must count for the next connection, which may
+    # be another thread's through the same jump host.
+    with _LEARNING:
+        if (path, name) not in _LEARNED:
+            _record(path, f"{name} {kind} {key}\n")
+            _LEARNED[path, name] = known_hosts.Entry(
+                hosts=name, key_type=kind, key=key, revoked=False, file=path
+            )
+        return _LEARNED[path, name]
 
 
 def _record(path: str, line: str) -> None:
     file = Path(path)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # One write of one line at the end: several threads and processes may do this at a time.
-    with open(file, "a", opener=_private) as stream:
-        stream.write(line)
+    with open(file, "a+b", opener=_private) as stream:
+        stream.seek(max(0, stream.seek(0, 2) - 1))
+        whole = stream.read() in (b"", b"\n")
+        # One write of one line at the end: several processes may do this at a time.
+        stream.write(f"{'' if whole else chr(10)}{line}".encode())
 
 
 def _private(path: str, flags: int) -> int:
@@ -278,41 +305,55 @@ def _scan(name: str) -> str:
 
 def _open(connection: Connection, node: Node, limits: Limits) -> None:
     # sshd drops some of many connections that come at once (MaxStartups): those are tried again.
+    end = time.monotonic() + limits.connect + limits.login
     for attempt in (1, 2, 3):
         try:
             connection.open()
-        except paramiko.SSHException as error:
-            if attempt == 3 or "banner" not in str(error).lower():  # noqa: PLR2004
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            dropped = "banner" in str(error).lower() and time.monotonic() < end
+            if attempt == 3 or not dropped:  # noqa: PLR2004
                 raise _unreachable(error, node, connection) from error
+            _hang_up(connection)
             time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 jitter, no secret
-        except (OSError, EOFError) as error:
-            raise _unreachable(error, node, connection) from error
         else:
             return
-    del limits
 
 
 def _unreachable(error: Exception, node: Node, connection: Connection) -> NodeprepError:
     where = f"{connection.user}@{connection.host}:{connection.port}"
     try_it = f"ssh -p {connection.port} {connection.user}@{connection.host} true"
-    match error:
-        case NodeprepError():
-            return error
-        case paramiko.AuthenticationException():
-            return LoginRefused(f"{where} accepts none of our keys", hint=f"{try_it}   # or -i KEY")
-        case TimeoutError():
-            return DeadlinePassed(f"{where} does not answer", hint=try_it)
-        case _:
-            reason = str(error) or type(error).__name__
-            return Unreachable(f"{where}: {reason}", hint=f"{try_it}   # {node.name}")
+    reason = str(error) or type(error).__name__
+    if isinstance(error, TimeoutError) or _is_timeout(reason, connection):
+        return DeadlinePassed(f"{where} does not answer", hint=try_it)
+    if "EOF" not in reason and (
+        isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in reason
+    ):
+        return LoginRefused(f"{where} accepts none of our keys", hint=f"{try_it}   # or -i KEY")
+    return Unreachable(f"{where}: {reason}", hint=f"{try_it}   # {node.name}")
+
+
+# paramiko tells in words alone what kind of end it was. It goes on without a session where a
+# handshake takes too long, and only then is the transport still there.
+def _is_timeout(reason: str, connection: Connection) -> bool:
+    transport = connection.client.get_transport()
+    waiting = transport is not None and transport.is_active()
+    return "timeout" in reason.lower() or (waiting and reason == "No existing session")
 
 
 def _close(connection: Connection) -> None:
     gateway = connection.gateway
-    connection.close()
-    connection.client.close()
+    _hang_up(connection)
     if isinstance(gateway, Connection):
         _close(gateway)
+
+
+def _hang_up(connection: Connection) -> None:
+    transport = connection.client.get_transport()
+    if transport is not None:
+        # paramiko's watch over a handshake outlives one that failed.
+        transport.packetizer.complete_handshake()
+    connection.close()
+    connection.client.close()
 
 
 # --- running --------------------------------------------------------------------------------
@@ -324,7 +365,7 @@ def command_line(method: str, prompt: str, limit: float) -> str:
     With a password, sudo is given its own prompt to recognise, and the script is sent only after
     the shell said that it is there: so the password can never be read as part of a script.
     """
-    shell = f"timeout -k 5 {int(limit)} sh -s"
+    shell = f"timeout -k 5 {max(1, int(limit))} sh -s"  # 0 would be no limit at all
     match method:
         case "none":
             return f"{ENVIRONMENT} {shell}"
@@ -349,16 +390,18 @@ class SshSession:
         prompt = f"nodeprep-{secrets.token_hex(8)}"
         try:
             with contextlib.closing(self._channel()) as channel:
-                channel.exec_command(command_line(self.node.sudo.method, prompt, limit))
+                with _cut_off_at(channel, end):
+                    channel.exec_command(command_line(self.node.sudo.method, prompt, limit))
                 if self.node.sudo.method == "password":
                     _give_password(channel, prompt, self._password(), end)
                 _send(channel, script.reveal().encode(), end)
                 return _explained(_receive(channel, end), self.node)
-        except TimeoutError as error:
-            raise DeadlinePassed(
-                f"no answer within {int(limit)} s", hint=f"ssh to {self.node.name} and look"
-            ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
+            late = time.monotonic() >= end or _is_timeout(str(error), self.connection)
+            if late or isinstance(error, TimeoutError):
+                raise DeadlinePassed(
+                    f"no answer within {int(limit)} s", hint=f"ssh to {self.node.name} and look"
+                ) from error
             raise Unreachable(
                 f"the session was lost: {error or type(error).__name__}",
                 hint="run the command again: it goes on from what is there",
@@ -375,6 +418,17 @@ class SshSession:
         if self.password is None:
             raise LoginRefused("sudo wants a password and none was given")
         return self.password
+
+
+@contextlib.contextmanager
+def _cut_off_at(channel: paramiko.Channel, end: float) -> Iterator[None]:
+    # paramiko waits without a limit for the answer to some requests.
+    timer = threading.Timer(max(0.0, end - time.monotonic()), channel.get_transport().close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _give_password(channel: paramiko.Channel, prompt: str, password: Secret, end: float) -> None:
@@ -399,10 +453,16 @@ def _said(seen: bytes, prompt: str) -> str:
 
 
 def _send(channel: paramiko.Channel, data: bytes, end: float) -> None:
-    for start in range(0, len(data), PIECE):
-        channel.settimeout(max(0.1, end - time.monotonic()))
-        channel.sendall(data[start : start + PIECE])
-    channel.shutdown_write()
+    try:
+        for start in range(0, len(data), PIECE):
+            channel.settimeout(max(0.1, end - time.monotonic()))
+            channel.sendall(data[start : start + PIECE])
+        channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        # The other end did not want to hear all of it: what it said will tell why.
+        return
 
 
 def _receive(channel: paramiko.Channel, end: float) -> bytes:
@@ -410,6 +470,8 @@ def _receive(channel: paramiko.Channel, end: float) -> bytes:
     while True:
         _wait(channel, end)
         piece = channel.recv(65536)
+        if not piece and not channel.eof_received:
+            raise EOFError("the connection was cut")
         if not piece:
             return bytes(received)
         received += piece
@@ -460,11 +522,20 @@ class LocalSession:
             )
         except subprocess.TimeoutExpired as error:
             raise DeadlinePassed(f"no answer within {int(limit)} s") from error
+        except OSError as error:
+            raise Unreachable(f"no shell: {command[0]}: {error.strerror}") from error
+        if len(done.stdout) > CAP:
+            raise FactError(f"this machine answered more than {CAP} bytes")
         return _explained(done.stdout, self.node)
 
     def _method(self) -> str:
         # Where sudo would not ask, a password sent to it would be read by the shell instead.
         if self.node.sudo.method != "password":
             return self.node.sudo.method
-        asks = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode
-        return "password" if asks else "passwordless"
+        try:
+            asks = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
+        except OSError as error:
+            raise LoginRefused(
+                f"sudo: {error.strerror}", hint="install sudo, or be root"
+            ) from error
+        return "password" if asks.returncode else "passwordless"

@@ -1,0 +1,27 @@
+"""What several test files share: the shells, and a machine for each of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.shells import SHELLS, Machine, command
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    """Give each shell that is installed by its name."""
+    name = str(request.param)
+    command(name)
+    return name
+
+
+@pytest.fixture
+def machine(tmp_path: Path, shell: str) -> Machine:
+    """Give a machine in a folder, once with each shell."""
+    return Machine(folder=tmp_path, shell=shell)
+
+
+@pytest.fixture
+def dash(tmp_path: Path) -> Machine:
+    """Give a machine whose shell is dash, for what no shell changes."""
+    return Machine(folder=tmp_path)
