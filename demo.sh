@@ -47,7 +47,8 @@ say 'Another proves it'
 show nodeprep verify -i "$inventory"
 
 say 'Running either again changes nothing'
-show nodeprep apply -i "$inventory" | tee "${lab%/lab}/again"
+show nodeprep apply -i "$inventory" >"${lab%/lab}/again"
+cat "${lab%/lab}/again"
 grep -q "^0 changes made" "${lab%/lab}/again"
 
 say 'A reboot loses nothing'
@@ -58,4 +59,11 @@ show nodeprep lab ssh --dir "$lab" node2 -- \
 
 say 'And the machines are gone'
 show nodeprep lab down --dir "$lab"
-[ -z "$(pgrep -f "$lab" || :)" ]
+for process in /proc/[0-9]*/cmdline; do
+  case $(tr '\0' ' ' <"$process" 2>/dev/null) in
+    *"$lab"*)
+      echo "left behind: $process" >&2
+      exit 1
+      ;;
+  esac
+done

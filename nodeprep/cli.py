@@ -102,6 +102,13 @@ _NODE_OPTIONS = (
         help="How many nodes at once.",
     ),
     click.option(
+        "--deadline",
+        type=click.IntRange(10, 86400),
+        default=900,
+        show_default=True,
+        help="Seconds that the changes of one node may take.",
+    ),
+    click.option(
         "-o",
         "--output",
         type=click.Choice(["text", "json"]),
@@ -144,10 +151,9 @@ def plan(*, out: Path | None, **given: Any) -> None:
     from nodeprep import plan as plan_
     from nodeprep import runner
 
-    with _session(given) as (inventory, nodes, options):
+    with _session(given) as (inventory, nodes, options), _saving(out) as save:
         outcomes = _collect(runner.plan_nodes(nodes, options), nodes, "plan")
-        if out:
-            _save(out, plan_.document(outcomes, inventory, options.chapters))
+        save(plan_.document(outcomes, inventory, options.chapters))
         code = runner.exit_code(outcomes, wanted=lambda o: not o.changes and runner.is_ready(o))
         _show("plan", outcomes, given["output"], code)
 
@@ -188,6 +194,8 @@ def schema() -> None:
 def _session(
     given: dict[str, Any],
 ) -> "Iterator[tuple[Inventory, tuple[Node, ...], Options]]":
+    import dataclasses
+
     from nodeprep import executors, inventory, runner
 
     loaded = inventory.load(given["path"])
@@ -195,11 +203,14 @@ def _session(
     nodes = inventory.select(loaded.nodes, limit) if limit else loaded.nodes
     if given["local"]:
         nodes = (runner.local_node(nodes),)
+    # Asked before signals mean anything else: an interrupt at the prompt is one.
+    passwords = runner.passwords(nodes)
     with executors.stopping_on_signals() as stop:
         options = runner.Options(
             topics=given["topics"],
             parallel=given["parallel"],
-            passwords=runner.passwords(nodes),
+            limits=dataclasses.replace(runner.Options().limits, apply=given["deadline"]),
+            passwords=passwords,
             stop=stop,
         )
         yield loaded, nodes, options
@@ -210,7 +221,10 @@ def _of_plan(
 ) -> "tuple[Sequence[Node], Options]":
     import dataclasses
 
-    chosen = [node for node in nodes if node.name in saved["nodes"]]
+    asked = {*saved["nodes"], *saved["unanswered"]}
+    chosen = [node for node in nodes if node.name in asked]
+    if not chosen:
+        raise UsageError("no node of the plan is chosen", hint="leave --limit out, or make a plan")
     return chosen, dataclasses.replace(options, topics=tuple(saved["topics"]))
 
 
@@ -250,14 +264,23 @@ def _always(_: "Outcome") -> bool:
     return True
 
 
-def _save(path: Path, document: Any) -> None:
+@contextmanager
+def _saving(path: Path | None) -> Iterator[Callable[[Any], None]]:
     import json
     import os
 
+    if path is None:
+        yield lambda _: None
+        return
+
+    def write(document: Any) -> None:
+        stream.write(json.dumps(document, indent=2) + "\n")
+        stream.flush()
+
+    # Opened before any node is visited: a path that cannot be written is known at once.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
-        json.dump(document, stream, indent=2)
-        stream.write("\n")
+        yield write
 
 
 def _text(path: Path) -> str:
@@ -284,6 +307,9 @@ def run_command(arguments: Sequence[str]) -> None:
         raise SystemExit(error.exit_code) from error
     except click.ClickException as error:
         error.show()
+        raise SystemExit(UsageError.exit_code) from error
+    except OSError as error:
+        click.echo(f"nodeprep: {error}", err=True)
         raise SystemExit(UsageError.exit_code) from error
     except (click.Abort, KeyboardInterrupt) as error:
         raise SystemExit(130) from error

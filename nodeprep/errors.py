@@ -79,9 +79,16 @@ class LockHeld(NodeprepError):
 
 
 class Unreachable(NodeprepError):
-    """No session with the node could be had, or it was lost."""
+    """No session with the node could be had, or it was lost.
+
+    ``output`` is what came before it was lost: it tells how far a script had come.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "", output: bytes = b"") -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
 
 
 class HostKeyRefused(Unreachable):

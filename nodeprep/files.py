@@ -310,7 +310,10 @@ put() {
 }
 keep() {
   [ -e "$1" ] || return 0
-  (umask 077; mkdir -p -- "$state/previous${1%/*}" && cp -p -- "$1" "$state/previous$1")
+  kept=$state/previous$1
+  # Somebody's own file is kept for good, one of ours until the next.
+  head -n 2 -- "$1" | grep -qF "@MARK@" || kept=$kept.original
+  (umask 077; mkdir -p -- "${kept%/*}" && cp -p -- "$1" "$kept")
 }
-"""
+""".replace("@MARK@", MARK)
 """Defines ``put PATH MODE SHA256 CONTENT``: the file is the old or the new one, whole."""

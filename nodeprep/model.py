@@ -223,7 +223,8 @@ class Change:
     """One step towards the desired state.
 
     ``action`` holds the shell statements; ``diff`` is a unified diff, empty where there is no
-    file or where the file is a secret.
+    file or where the file is a secret. A ``disruptive`` change touches a service that runs now: it
+    waits until nothing before it in the story is beyond mending.
     """
 
     topic: str
@@ -232,6 +233,7 @@ class Change:
     action: Script
     guard: Guard | None = None
     diff: str = ""
+    disruptive: bool = False
 
 
 class Status(StrEnum):

@@ -7,12 +7,12 @@ that has changed since can never be acted on. No secret is in it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodeprep import __version__
 from nodeprep.errors import StalePlan, UsageError
-from nodeprep.model import Change, Facts, Inventory, Node, Outcome
+from nodeprep.model import Change, Facts, Finding, Inventory, Node, Outcome, Status
 from nodeprep.story import Topic
 
 FORMAT = "nodeprep plan 1"
@@ -20,13 +20,36 @@ FORMAT = "nodeprep plan 1"
 
 def changes(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Change, ...]:
     """Return the steps from ``facts`` to what ``node`` should be, in the order of the story."""
-    return tuple(change for topic in topics for change in topic.changes(node, facts))
+    return tuple(change for change, waits in _steps(node, facts, topics) if not waits)
+
+
+def withheld(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Change, ...]:
+    """Return the steps that wait for something that is beyond mending here.
+
+    A running kube-proxy is not restarted into a mode that its node cannot run, and what it would
+    be restarted for is not written either.
+    """
+    return tuple(change for change, waits in _steps(node, facts, topics) if waits)
+
+
+def _steps(node: Node, facts: Facts, topics: Sequence[Topic]) -> Iterator[tuple[Change, bool]]:
+    broken = False
+    for topic in topics:
+        for change in topic.changes(node, facts):
+            yield change, broken and change.disruptive
+        broken = broken or any(map(beyond_mending, topic.findings(node, facts)))
+
+
+def beyond_mending(finding: Finding) -> bool:
+    """Tell whether a finding is a failure that no change of ours will end."""
+    return finding.status is Status.FAIL and finding.hint != "nodeprep apply"
 
 
 def document(
     outcomes: Iterable[Outcome], inventory: Inventory, topics: Sequence[Topic]
 ) -> Mapping[str, Any]:
     """Return a plan for a file: what was seen and what would be done, for nodes that answered."""
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.node.name)
     body: dict[str, Any] = {
         "format": FORMAT,
         "nodeprep": __version__,
@@ -34,9 +57,10 @@ def document(
         "topics": [topic.NAME for topic in topics],
         "nodes": {
             outcome.node.name: [entry(change) for change in outcome.changes]
-            for outcome in sorted(outcomes, key=lambda outcome: outcome.node.name)
+            for outcome in outcomes
             if outcome.facts is not None
         },
+        "unanswered": [o.node.name for o in outcomes if o.facts is None],
     }
     return {**body, "sha256": _digest(body)}
 
@@ -81,6 +105,15 @@ def expect(plan: Mapping[str, Any], node: Node, fresh: Sequence[Change]) -> None
         raise StalePlan(
             "the node has changed since the plan was made; nothing was written",
             hint=f"nodeprep plan --limit {node.name} shows what is to do now",
+        )
+
+
+def knows(plan: Mapping[str, Any], node: Node) -> None:
+    """Raise StalePlan where ``node`` gave no answer when the plan was made."""
+    if node.name not in plan["nodes"]:
+        raise StalePlan(
+            "it is not in the plan: it did not answer when the plan was made",
+            hint=f"nodeprep plan --limit {node.name}",
         )
 
 

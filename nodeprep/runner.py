@@ -19,7 +19,14 @@ from typing import Any
 
 from nodeprep import apply as apply_
 from nodeprep import executors, plan, probe, story, verify
-from nodeprep.errors import NodeFailed, NodeprepError, Unreachable, UsageError
+from nodeprep.errors import (
+    DeadlinePassed,
+    LoginRefused,
+    NodeFailed,
+    NodeprepError,
+    Unreachable,
+    UsageError,
+)
 from nodeprep.model import Change, Facts, Node, Outcome, StepResult
 from nodeprep.shell import Secret
 from nodeprep.story import Topic
@@ -79,6 +86,10 @@ def apply_nodes(
     """
     run = apply_.Run(id=_run_id(), operator=_operator())
 
+    def before(node: Node) -> None:
+        if saved is not None:
+            plan.knows(saved, node)
+
     def work(node: Node, session: Session) -> Outcome:
         facts = _probe(node, session, options)
         changes = plan.changes(node, facts, options.chapters)
@@ -89,7 +100,7 @@ def apply_nodes(
             return Outcome(node=node, facts=facts, findings=findings)
         return _change(node, session, changes, options, run)
 
-    return _over(nodes, options, work)
+    return _over(nodes, options, work, before)
 
 
 # --- one node -------------------------------------------------------------------------------
@@ -113,11 +124,8 @@ def _change(
     try:
         output = session.run(script, options.limits.apply)
     except Unreachable as error:
-        lost = type(error)(
-            f"{error.message}, in the middle of changing the node",
-            hint="the node goes on by itself; run apply again: it finishes what is left",
-        )
-        return Outcome(node=node, changes=tuple(changes), error=lost)
+        steps = apply_.how_far(error.output, changes, nonce)
+        return Outcome(node=node, changes=tuple(changes), steps=steps, error=_lost(error))
     steps, log = apply_.parse(output, changes, nonce)
     facts = probe.parse(output, node, topics, nonce)
     return Outcome(
@@ -129,6 +137,14 @@ def _change(
         log=log,
         error=_failed(steps, log),
     )
+
+
+def _lost(error: Unreachable) -> Unreachable:
+    if isinstance(error, DeadlinePassed):
+        hint = "the node ends it at the same limit (--deadline); its log: /var/lib/nodeprep/log"
+    else:
+        hint = "the node goes on by itself; run apply again: it finishes what is left"
+    return type(error)(f"{error.message}, in the middle of changing the node", hint=hint)
 
 
 def _failed(steps: Iterable[StepResult], log: str) -> NodeprepError | None:
@@ -143,19 +159,37 @@ def _failed(steps: Iterable[StepResult], log: str) -> NodeprepError | None:
 
 
 def _over(
-    nodes: Sequence[Node], options: Options, work: Callable[[Node, Session], Outcome]
+    nodes: Sequence[Node],
+    options: Options,
+    work: Callable[[Node, Session], Outcome],
+    before: Callable[[Node], None] = lambda _: None,
 ) -> Iterator[Outcome]:
+    refused: set[str] = set()
+
     def guarded(node: Node) -> Outcome:
         began = time.monotonic()
         try:
+            before(node)
+            _not_refused(node, refused)
             with connect(node, options.limits, options.passwords) as session:
                 outcome = work(node, session)
         except NodeprepError as error:
+            if node.sudo.password and isinstance(error, LoginRefused) and "sudo" in error.message:
+                refused.add(node.sudo.password)
             outcome = Outcome(node=node, error=error)
+        except Exception as error:  # noqa: BLE001 a defect on one node must not hide the others
+            told = f"nodeprep itself failed here: {type(error).__name__}: {error}"
+            outcome = Outcome(node=node, error=NodeFailed(told, hint="please report this"))
         return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
     ready = [_with_kubeconfig(node) for node in nodes]
     return executors.threads(guarded, ready, options.parallel, options.stop)
+
+
+def _not_refused(node: Node, refused: set[str]) -> None:
+    # A wrong password tried on every node would lock an account that all of them share.
+    if node.sudo.password in refused:
+        raise LoginRefused("not tried: sudo refused this password on another node")
 
 
 # --- secrets and names ----------------------------------------------------------------------

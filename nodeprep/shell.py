@@ -55,7 +55,7 @@ http_get() {
   if command -v curl >/dev/null; then
     curl -s -m 3 --noproxy '*' "http://$1:$2$3"
   elif command -v wget >/dev/null; then
-    wget -q -T 3 -O - "http://$1:$2$3"
+    timeout 4 wget -q -T 3 -O - "http://$1:$2$3"
   elif command -v bash >/dev/null; then
     timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" || exit
       printf "GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n" "$2" >&3

@@ -10,10 +10,12 @@ from nodeprep.shell import words
 class Service:
     """The unit as systemd sees it, by its own property names; times in seconds of the node's clock.
 
-    ``load`` is empty on a system without systemd. ``started`` is ``None`` where nothing runs.
+    ``load`` is empty where systemd does not run; ``offline`` says that it is there all the same,
+    as in an image. ``started`` is ``None`` where nothing runs.
     """
 
     load: str = ""
+    offline: bool = False
     active: str = ""
     enabled: str = ""
     fragment: str = ""
@@ -26,15 +28,17 @@ class Service:
 
 def script(unit: str) -> str:
     """Return the statements that ask for a unit; without systemd they print nothing of it."""
-    return _SCRIPT % words(unit)
+    return _SCRIPT % (words(unit), words(unit))
 
 
 # Field 22 of /proc/PID/stat counts from boot, in hundredths of a second on every architecture.
 _SCRIPT = """\
 if command -v systemctl >/dev/null; then
-  shown=$(systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
+  shown=$(timeout 10 systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
     -p DropInPaths -p NeedDaemonReload -p MainPID %s)
   printf '%%s\\n' "$shown"
+  # In an image that is not booted, systemctl still knows what is enabled.
+  [ "$shown" ] || printf 'Offline=yes\\nUnitFileState=%%s\\n' "$(systemctl is-enabled %s)"
   pid=${shown##*MainPID=}
   pid=${pid%%%%[!0-9]*}
   if [ "${pid:-0}" -gt 0 ]; then
@@ -54,6 +58,7 @@ def parse(text: str) -> Service:
     ticks = int(after_name[19]) if len(after_name) > 19 and boot else None  # noqa: PLR2004
     return Service(
         load=shown.get("LoadState", ""),
+        offline=shown.get("Offline") == "yes",
         active=shown.get("ActiveState", ""),
         enabled=shown.get("UnitFileState", ""),
         fragment=shown.get("FragmentPath", ""),

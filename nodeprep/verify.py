@@ -2,13 +2,30 @@
 
 from collections.abc import Iterable, Sequence
 
-from nodeprep.model import Facts, Finding, Node, Status
+from nodeprep import plan
+from nodeprep.model import Change, Facts, Finding, Node, Status
 from nodeprep.story import Topic
 
 
 def findings(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Finding, ...]:
     """Return the verdict on everything that ``node`` should have, in the order of the story."""
-    return tuple(finding for topic in topics for finding in topic.findings(node, facts))
+    told = tuple(finding for topic in topics for finding in topic.findings(node, facts))
+    return (*told, *_withheld(plan.withheld(node, facts, topics)))
+
+
+def _withheld(changes: tuple[Change, ...]) -> tuple[Finding, ...]:
+    if not changes:
+        return ()
+    return (
+        Finding(
+            topic=changes[0].topic,
+            name="withheld",
+            status=Status.FAIL,
+            actual="; ".join(change.summary for change in changes),
+            wanted="done, once the node has what the mode needs",
+            hint="mend first what failed above and is not for `nodeprep apply`",
+        ),
+    )
 
 
 def ready(verdicts: Iterable[Finding]) -> bool:

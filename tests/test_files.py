@@ -290,15 +290,17 @@ def test_what_was_put_is_seen_as_right(machine: Machine) -> None:
 
 
 @NEEDS_ROOT
-def test_the_previous_file_is_kept_with_its_mode_and_owner(machine: Machine) -> None:
+def test_somebodys_file_is_kept_for_good_with_its_mode_and_owner(machine: Machine) -> None:
     path = machine.folder / "a.conf"
     path.write_text("old")
     path.chmod(0o640)
     os.chown(path, 12, 34)
-    machine.run(put(ManagedFile(path=str(path), content="new")))
-    kept = Path(f"{machine.state}/previous{path}")
+    for text in (f"# {files.MARK} once\n", f"# {files.MARK} twice\n"):
+        machine.run(put(ManagedFile(path=str(path), content=text)))
+    kept = Path(f"{machine.state}/previous{path}.original")
     about = kept.stat()
-    assert path.read_text() == "new"
+    assert Path(f"{machine.state}/previous{path}").read_text() == f"# {files.MARK} once\n"
+    assert path.read_text() == f"# {files.MARK} twice\n"
     assert kept.read_text() == "old"
     assert (stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid) == (0o640, 12, 34)
 

@@ -118,7 +118,7 @@ def test_a_whole_script_runs_once(machine: Machine) -> None:
 
 CLIENTS = {
     "curl": ("curl",),
-    "wget": ("wget",),
+    "wget": ("wget", "timeout"),
     "bash": ("bash", "timeout", "cat"),
     "python3": ("python3",),
     "perl": ("perl", "timeout"),

@@ -28,7 +28,8 @@ from nodeprep.errors import (
 from nodeprep.model import Node, Ssh, Sudo
 from nodeprep.shell import Script, Secret, quote, whole
 from nodeprep.topics import kernel_modules, packages, sysctl, system
-from nodeprep.transport import Limits
+from nodeprep.transport import Limits, host_keys
+from nodeprep.transport import session as session_
 from tests.sample_topic import SampleTopic, step
 from tests.shells import NEEDS_ROOT, Machine
 from tests.sshd import NEEDS_SSHD, Sshd, key, public, running
@@ -54,8 +55,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def every_test_is_a_process_of_its_own() -> None:
-    transport._known.cache_clear()  # noqa: SLF001 a process reads each file once
-    transport._LEARNED.clear()  # noqa: SLF001
+    host_keys.store.cache_clear()  # a process reads each file once
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_the_command_that_the_refusal_names_makes_the_host_known(
     known = tmp_path / "known_hosts"
     command = refused(sshd.node(known)).hint.partition("then: ")[2]
     subprocess.run(("sh", "-c", command), check=True, capture_output=True)
-    transport._known.cache_clear()  # noqa: SLF001 as another process would begin
+    host_keys.store.cache_clear()  # as another process would begin
     assert answer(sshd.node(known)) == "answer\n"
 
 
@@ -189,7 +189,7 @@ def test_accept_new_records_a_key_once_and_for_its_owner_alone(sshd: Sshd, tmp_p
     assert known.read_text() == sshd.line
     assert stat.S_IMODE(known.stat().st_mode) == 0o600
     assert stat.S_IMODE(known.parent.stat().st_mode) == 0o700
-    transport._known.cache_clear()  # noqa: SLF001 as another process would begin
+    host_keys.store.cache_clear()  # as another process would begin
     assert answer(sshd.node(known)) == "answer\n"
 
 
@@ -450,7 +450,7 @@ def test_a_machine_that_freezes_passes_the_deadline_when_a_shell_is_started(
             frozen.enter_context(sshd.frozen())
             return "sh -s"
 
-        monkeypatch.setattr(transport, "command_line", freeze)
+        monkeypatch.setattr(session_, "command_line", freeze)
         error = in_time(HASTY.probe, lambda: session.run(QUESTION, HASTY.probe))
     assert isinstance(error, DeadlinePassed)
 
@@ -733,7 +733,7 @@ def cut(sshd: Sshd, folder: Path, way: Way, limit: int) -> None:
 def test_a_wire_cut_at_any_byte_is_a_typed_error_and_half_a_script_runs_nothing(
     sshd: Sshd, known: Path, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeprep.transport.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("nodeprep.transport.connection.random.uniform", lambda *_: 0.0)
     total = carried(sshd, known, way)
     chosen = random.Random(5).sample(range(total), 20)
     for limit in (0, 1, total // 2, total - 1, *chosen):
@@ -743,7 +743,7 @@ def test_a_wire_cut_at_any_byte_is_a_typed_error_and_half_a_script_runs_nothing(
 def test_a_connection_that_sshd_drops_among_many_is_tried_again(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeprep.transport.random.uniform", lambda *_: 0.01)
+    monkeypatch.setattr("nodeprep.transport.connection.random.uniform", lambda *_: 0.01)
     with wire(target=sshd.port, drop=2) as (line, port):
         assert answer(wired(sshd, tmp_path, port)) == "answer\n"
     assert line.accepted == 3
@@ -755,7 +755,7 @@ def test_a_connection_that_sshd_drops_among_many_is_tried_again(
 def test_a_cut_in_the_middle_of_an_answer_is_a_lost_session_even_with_sudo(
     sshd: Sshd, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "command_line", lambda *_: "sh -s")
+    monkeypatch.setattr(session_, "command_line", lambda *_: "sh -s")
     slow = whole("sleep 0.3; echo; echo @ half\nsleep 9\n")
     with wire(target=sshd.port) as (line, port):
         node = dataclasses.replace(wired(sshd, tmp_path, port), sudo=Sudo(method="passwordless"))
@@ -796,10 +796,10 @@ def test_an_endless_answer_of_this_machine_is_cut_off_at_the_cap() -> None:
 
 def test_the_words_that_start_a_shell_hold_no_password() -> None:
     methods: Sequence[str] = ("none", "passwordless", "password")
-    lines = [transport.command_line(method, "prompt", 9.5) for method in methods]
+    lines = [session_.command_line(method, "prompt", 9.5) for method in methods]
     assert all("timeout -k 5 9 sh -s" in line for line in lines)
     assert [line.startswith("sudo") for line in lines] == [False, True, True]
-    assert "timeout -k 5 1 sh -s" in transport.command_line("none", "p", 0.2)
+    assert "timeout -k 5 1 sh -s" in session_.command_line("none", "p", 0.2)
 
 
 @NEEDS_ROOT

@@ -15,6 +15,7 @@ from nodeprep.inventory.folding import LIMIT, count, ends, expand
 from nodeprep.inventory.hosts import address
 from nodeprep.inventory.places import Document, Fault, Path
 from nodeprep.inventory.suggesting import suggestion
+from nodeprep.releases import knows_mode, parse_version
 
 # --- as written ------------------------------------------------------------------------------
 
@@ -113,11 +114,25 @@ def conflicts(rows: Iterable[Row], document: Document) -> Iterator[Fault]:
             message = "health check and metrics cannot share an address and port"
             place = _where(row, document, "metrics_bind_address", "healthz_bind_address")
             yield Fault(place, message)
+        yield from _impossible(row, document)
         for node in row.nodes:
             name = (proxy.hostname_override or node.name).lower()
             if first.setdefault(name, node.name) != node.name:
                 message = f"more than one node would call itself {shown(name)}"
                 yield Fault(_where(row, document, "hostname_override"), message)
+
+
+def _impossible(row: Row, document: Document) -> Iterator[Fault]:
+    proxy = row.nodes[0].desired.kube_proxy
+    paths = {key: getattr(proxy, key) for key in ("binary", "unit", "config", "kubeconfig")}
+    if len(set(paths.values())) < len(paths):
+        yield Fault(
+            _where(row, document, *paths), f"each needs a path of its own: {', '.join(paths)}"
+        )
+    release = parse_version(proxy.version or "")
+    if release and not knows_mode(proxy.mode, release):
+        message = f"kube-proxy {release} does not know the mode {proxy.mode}"
+        yield Fault(_where(row, document, "mode", "version"), message)
 
 
 def _where(row: Row, document: Document, *keys: str) -> Path:

@@ -74,7 +74,7 @@ def planned(outcomes: Sequence[Outcome]) -> str:
         lines += [_bold(fold(names)), *(line for change in shared for line in _change(change))]
     total = sum(map(len, changes.values()))
     unmendable = {
-        o.node.name: [f for f in o.findings if _is_beyond_apply(f)]
+        o.node.name: [f for f in o.findings if plan.beyond_mending(f)]
         for o in outcomes
         if o.facts is not None
     }
@@ -100,10 +100,6 @@ def applied(outcomes: Sequence[Outcome]) -> str:
     total = sum(step.exit_status == 0 for o in outcomes for step in o.steps)
     end = f"{_count(total, 'change')} made on {_count(len(outcomes), 'node')}"
     return "\n".join([*lines, *_errors(outcomes), *_summary(outcomes), end])
-
-
-def _is_beyond_apply(finding: Finding) -> bool:
-    return finding.status is Status.FAIL and finding.hint != "nodeprep apply"
 
 
 def _sections(shared: Iterable[tuple[tuple[str, ...], list[Finding]]]) -> list[str]:

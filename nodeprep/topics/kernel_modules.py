@@ -104,7 +104,10 @@ if [ -d "/lib/modules/$release" ]; then echo tree; fi
 for sign in /run/systemd/container /.dockerenv /run/.containerenv /proc/vz/veinfo; do
   [ -e "$sign" ] && [ ! -e /proc/vz/version ] && printf 'container %%s\\n' "$sign"
 done
-read -r disabled </proc/sys/kernel/modules_disabled && printf 'disabled %%s\\n' "$disabled"
+# In dash, `read` gets the one digit and no end of line, and so fails.
+disabled=
+read -r disabled </proc/sys/kernel/modules_disabled
+printf 'disabled %%s\\n' "${disabled:-0}"
 for reader in /usr/lib/systemd/*loadmodules /lib/systemd/*loadmodules /usr/libexec/loadmodules \\
   /etc/rc.d/rc.sysinit; do
   [ -f "$reader" ] && printf 'rc %%s\\n' "$reader"

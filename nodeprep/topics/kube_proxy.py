@@ -6,7 +6,7 @@ own version decides which flags and fields are written.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeprep import files, flags, systemd
 from nodeprep.model import Change, Fact, Facts, FileState, Finding, Node, Status
@@ -132,9 +132,9 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
         for file in wanted
         if (change := files.change(NAME, file, facts.file(file.path), adopt=adopt))
     )
-    if _refused(node, facts):
-        return written
-    return (*written, *_service_changes(node, facts, written))
+    steps = () if _refused(node, facts) else _service_changes(node, facts, written)
+    serving = facts[SERVICE].active == "active"
+    return tuple(replace(change, disruptive=serving) for change in (*written, *steps))
 
 
 def _knows_mode(node: Node, facts: Facts) -> bool:
@@ -158,15 +158,17 @@ def _refused(node: Node, facts: Facts) -> str:
 def _service_changes(node: Node, facts: Facts, written: tuple[Change, ...]) -> tuple[Change, ...]:
     service, proxy = facts[SERVICE], node.desired.kube_proxy
     unit = proxy.unit_name
-    if not service.load or service.load == "masked":
+    if service.load == "masked" or not (service.load or service.offline):
         return ()
     unit_written = any(change.subject == proxy.unit for change in written)
     steps = []
-    if unit_written or service.needs_reload or service.load == "not-found":
+    if not service.offline and (
+        unit_written or service.needs_reload or service.load == "not-found"
+    ):
         steps.append(("daemon-reload", "reload systemd", "systemctl daemon-reload"))
     if service.enabled != "enabled":
         steps.append(("enable", f"enable {unit}", f"systemctl enable {unit}"))
-    if _can_run(node, facts) and (written or _start_reason(node, facts)):
+    if service.load and _can_run(node, facts) and (written or _start_reason(node, facts)):
         reason = _start_reason(node, facts) or "its files change"
         steps.append(("restart", f"restart {unit} ({reason})", _restart_script(node)))
     return tuple(
@@ -194,7 +196,9 @@ def _newer_than_process(node: Node, facts: Facts) -> str:
     if service.started is None:
         return ""
     proxy = node.desired.kube_proxy
-    used = {path: facts.file(path).mtime for path in paths(node)}
+    # In the style of flags, a file at the config's path is none that the process read.
+    unread = proxy.config if proxy.style == "flags" else ""
+    used = {path: facts.file(path).mtime for path in paths(node) if path != unread}
     used = {**used, proxy.binary: facts[BINARY].mtime}
     # A time that is still to come tells of a clock that was set back, not of a newer file.
     limit = service.started + CLOCK_SLACK
@@ -286,16 +290,16 @@ def _kubeconfig(node: Node, facts: Facts) -> tuple[Finding, ...]:
 
 
 def _unit(node: Node, facts: Facts) -> tuple[Finding, ...]:
-    if not facts[SERVICE].load:
-        return (
-            _finding(
-                "systemd",
-                Status.FAIL,
-                "not running here",
-                "systemd",
-                "set `kube_proxy: {style: unmanaged}` where something else runs kube-proxy",
-            ),
+    service, image = facts[SERVICE], node.desired.kube_proxy.run == "never"
+    if not service.load:
+        missing = _finding(
+            "systemd",
+            Status.SKIP if service.offline and image else Status.FAIL,
+            "not running here",
+            "systemd",
+            "`run: never` for an image, `style: unmanaged` where something else runs kube-proxy",
         )
+        return (missing, _enabled(node, facts)) if service.offline else (missing,)
     return (
         _enabled(node, facts),
         *_in_memory(node, facts),

@@ -51,15 +51,25 @@ def parse_dpkg(text: str) -> Mapping[str, str]:
     return {row[1]: row[2] for row in rows if len(row) == 3 and row[0].endswith("i")}  # noqa: PLR2004
 
 
-# needrestart would restart services that are none of our business. A first try with the lists at
-# hand saves a fresh node nothing and a prepared one the network.
+# needrestart would restart services that are none of our business. The lists are fetched only where
+# the install fails without; their lock is the one that apt itself does not wait for.
 def _install_with_apt(names: tuple[str, ...]) -> str:
     return f"""\
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 set -- apt-get -q -y -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 \\
   -o Dpkg::Options::=--force-confold \\
   install --no-install-recommends --no-upgrade --no-remove {words(*names)}
-"$@" || {{ apt-get -q -o DPkg::Lock::Timeout={LOCK_SECONDS} update && "$@"; }}"""
+"$@" && return
+dpkg --configure -a
+tries=0
+until said=$(apt-get -q update 2>&1); do
+  case $tries-$said in
+    [0-9]-*lists/lock* | [12][0-9]-*lists/lock*) sleep {LOCK_SECONDS // 30}; tries=$((tries + 1)) ;;
+    *) break ;;
+  esac
+done
+printf '%s\\n' "$said"
+"$@\""""
 
 
 APT = Manager(
@@ -89,7 +99,7 @@ _EL_NAMES = {
     "conntrack": ("conntrack-tools",),
     "iptables": ("iptables", "iptables-nft", "iptables-legacy"),
 }
-_RPM_QUERY = "rpm -q --qf '%%{NAME} %%{VERSION}-%%{RELEASE}\\n' %s"
+_RPM_QUERY = "timeout 20 rpm -q --qf '%%{NAME} %%{VERSION}-%%{RELEASE}\\n' %s"
 
 DNF = Manager(
     name="dnf",

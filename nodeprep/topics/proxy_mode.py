@@ -16,12 +16,17 @@ NAME = "proxy_mode"
 TITLE = "Proxy mode"
 
 
+TABLE_LINES = 4000
+"""Lines of the kernel's table that are brought home: 20,000 would not fit into one answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Effective:
     """What a running kube-proxy does. All is empty where none runs.
 
     ``mode`` is the answer of ``/proxyMode``, empty where it did not answer; ``logged`` is the mode
     that its log names last; ``complaints`` are log lines that say why it is not what was asked.
+    ``table_cut`` says that the kernel's table is longer than what was brought home.
     """
 
     running: bool
@@ -30,6 +35,7 @@ class Effective:
     logged: str = ""
     complaints: tuple[str, ...] = ()
     virtual_servers: tuple[ipvs.VirtualServer, ...] = ()
+    table_cut: bool = False
 
 
 _COMPLAINTS = (
@@ -44,22 +50,22 @@ _USING = re.compile(r"using (\w+) proxier", re.IGNORECASE)
 # ipvsadm loads ip_vs where it is not loaded, and looking must not change anything: so it runs
 # only where the kernel has the table already.
 _SCRIPT = """\
-pid=$([ -x %(binary)s ] && systemctl show -p MainPID %(unit)s)
+pid=$([ -x %(binary)s ] && timeout 10 systemctl show -p MainPID %(unit)s)
 pid=${pid#MainPID=}
 if [ "${pid:-0}" -gt 0 ]; then
   echo running
   printf 'mode %%s\\n' "$(http_get %(host)s %(port)s /proxyMode)"
   echo log:
-  journalctl -b -o cat --no-pager "_PID=$pid" | grep -iE "%(complaints)s" | tail -n 20 |
+  timeout 10 journalctl -b -o cat --no-pager "_PID=$pid" | grep -iE "%(complaints)s" | tail -n 20 |
     cut -c 1-500
 elif [ "$pid" ]; then
   echo log:
-  journalctl -b -o cat --no-pager -n 30 -u %(unit)s | grep -iE "%(complaints)s" | tail -n 3 |
-    cut -c 1-500
+  timeout 10 journalctl -b -o cat --no-pager -n 30 -u %(unit)s | grep -iE "%(complaints)s" |
+    tail -n 3 | cut -c 1-500
 fi
 if [ -e /proc/net/ip_vs ]; then
   echo ipvs:
-  ipvsadm -Ln
+  timeout 10 ipvsadm -Ln | head -n %(lines)d
 fi
 :"""
 
@@ -75,6 +81,7 @@ def _script(node: Node) -> str:
         "host": words(host),
         "port": words(port),
         "complaints": _COMPLAINTS,
+        "lines": TABLE_LINES,
     }
 
 
@@ -93,6 +100,7 @@ def parse(text: str) -> Effective:
         logged=modes[-1].lower() if modes else "",
         complaints=tuple(line for line in log.splitlines() if not _USING.search(line)),
         virtual_servers=ipvs.parse(table),
+        table_cut=table.count("\n") >= TABLE_LINES,
     )
 
 
@@ -142,6 +150,8 @@ def _mode(node: Node, effective: Effective) -> Finding:
     wanted = node.desired.kube_proxy.mode
     seen = effective.mode or effective.logged
     source = "/proxyMode" if effective.mode else "log"
+    if effective.logged not in ("", seen):
+        return _another(node, effective)
     if seen == wanted:
         return _finding("mode", Status.OK, f"{seen} ({source})", wanted)
     if seen:
@@ -150,6 +160,14 @@ def _mode(node: Node, effective: Effective) -> Finding:
         hint = f"journalctl -u {unit}; install what is missing, then: systemctl restart {unit}"
         return _finding("mode", Status.FAIL, f"{seen} ({source}){why}", wanted, hint)
     return _unknown(node, effective, wanted)
+
+
+def _another(node: Node, effective: Effective) -> Finding:
+    # The address may be another process's, such as a DaemonSet's; the log is this one's own.
+    host, port = node.desired.kube_proxy.metrics_endpoint
+    actual = f"{effective.logged} (log), but {effective.mode} at {host}:{port}"
+    hint = f"another kube-proxy may answer there: ss -ltnp 'sport = :{port}'"
+    return _finding("mode", Status.FAIL, actual, node.desired.kube_proxy.mode, hint)
 
 
 def _unknown(node: Node, effective: Effective, wanted: str) -> Finding:
@@ -169,9 +187,8 @@ def _table(node: Node, effective: Effective) -> tuple[Finding, ...]:
         hint = "ipvsadm -Ln; is the API server reachable from the node?"
         return (_finding("virtual servers", Status.WARN, "none", "one for each service", hint),)
     backends = sum(len(server.real_servers) for server in servers)
-    return (
-        _finding("virtual servers", Status.OK, f"{len(servers)}, with {backends} real servers"),
-    )
+    count = f"{'at least ' if effective.table_cut else ''}{len(servers)}"
+    return (_finding("virtual servers", Status.OK, f"{count}, with {backends} real servers"),)
 
 
 def _finding(name: str, status: Status, actual: str, wanted: str = "", hint: str = "") -> Finding:

@@ -29,7 +29,8 @@ BASE = (
 
 def desired(node: Node) -> tuple[Sysctl, ...]:
     """Return the parameters this node should have; the inventory's word counts over ours."""
-    wanted = {sysctl.key: sysctl for sysctl in (*BASE, *node.desired.sysctls)}
+    # A key may be written with dots or with slashes: its file is what makes it one.
+    wanted = {proc_path(sysctl.key): sysctl for sysctl in (*BASE, *node.desired.sysctls)}
     return tuple(wanted.values())
 
 

@@ -159,6 +159,7 @@ def _last_run(last: LastRun) -> tuple[Finding, ...]:
             status=Status.WARN,
             actual=f'{last.record}: {how} "{last.stopped_in}"',
             wanted="finished",
-            hint=f"nodeprep apply; its log on the node: {files.STATE}/log",
+            hint=f"see {files.STATE}/log on the node; nodeprep apply, or if nothing is left to do: "
+            f"rm {files.STATE}/last",
         ),
     )

@@ -180,7 +180,7 @@ def test_a_foreign_file_is_taken_over_when_told_to_and_the_old_one_is_kept(
     unset.ask(f"echo theirs >{DROP_IN}; chmod 640 {DROP_IN}")
     adopting = inventory(("  sudo: none", "  sudo: none\n  adopt: true"))
     unset.nodeprep("apply", *SYSCTL, inventory=adopting).check(0)
-    assert unset.ask(f"cat /var/lib/nodeprep/previous{DROP_IN}") == "theirs\n"
+    assert unset.ask(f"cat /var/lib/nodeprep/previous{DROP_IN}.original") == "theirs\n"
     unset.nodeprep("verify", *SYSCTL).check(0)
 
 
@@ -227,6 +227,13 @@ def test_a_step_that_fails_stops_the_rest_and_says_why(
 
 # --- the article's own way to persist modules -----------------------------------------------
 
+# What EL 7's own does: each executable file is run.
+PROGRAM = """\
+#!/bin/sh
+for file in /etc/sysconfig/modules/*.modules; do
+  [ -x "$file" ] && "$file"
+done
+"""
 READER = """\
 [Unit]
 DefaultDependencies=no
@@ -234,7 +241,7 @@ After=local-fs.target
 Before=sysinit.target
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'for file in /etc/sysconfig/modules/*.modules; do [ -x $file ] && $file; done'
+ExecStart=/usr/lib/systemd/rhel-loadmodules
 [Install]
 WantedBy=sysinit.target
 """
@@ -244,6 +251,8 @@ def test_where_the_init_reads_it_ipvs_modules_alone_brings_the_modules_back(
     bare: Operator,
 ) -> None:
     unit = "/etc/systemd/system/rhel-loadmodules.service"
+    program = "/usr/lib/systemd/rhel-loadmodules"
+    bare.ask(f"cat >{program} <<'END'\n{PROGRAM}END\nchmod 755 {program}")
     bare.ask(f"cat >{unit} <<'END'\n{READER}END\nsystemctl enable -q rhel-loadmodules")
     bare.nodeprep("apply").check(0)
     assert bare.ask("stat -c %a /etc/sysconfig/modules/ipvs.modules") == "755\n"
@@ -252,4 +261,4 @@ def test_where_the_init_reads_it_ipvs_modules_alone_brings_the_modules_back(
     loaded = {line.split()[0] for line in bare.ask("lsmod").splitlines()}
     assert {"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack"} <= loaded
     assert bare.findings()[LOAD]["status"] == "fail"
-    bare.ask(f"mv /root/nodeprep.conf {LOAD}; rm {unit}")
+    bare.ask(f"mv /root/nodeprep.conf {LOAD}; rm {unit} {program}")

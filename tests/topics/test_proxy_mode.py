@@ -20,9 +20,11 @@ def said(text: str, **proxy: Any) -> Finding:
     return named(topic.findings(node(**proxy), of({EFFECTIVE: EFFECTIVE.parse(text)})), "mode")
 
 
-def test_the_answer_of_proxy_mode_is_believed_before_the_log() -> None:
-    finding = said("running\nmode iptables\nlog:\nUsing ipvs Proxier.\n")
-    assert (finding.status, finding.actual) == (Status.FAIL, "iptables (/proxyMode)")
+def test_an_address_that_another_kube_proxy_answers_at_is_no_proof() -> None:
+    for mode, logged in (("iptables", "ipvs"), ("ipvs", "iptables")):
+        finding = said(f"running\nmode {mode}\nlog:\nUsing {logged} Proxier.\n")
+        assert finding.status is Status.FAIL
+        assert finding.actual == f"{logged} (log), but {mode} at 127.0.0.1:10249"
 
 
 @pytest.mark.parametrize("mode", ["iptables", "ipvs", "nftables"])

@@ -1,0 +1,62 @@
+"""The door to the nodes: a strict connection, and one way to run a script over it.
+
+Fabric brings the connection, the user's ssh config and its jump hosts. Three things are set right:
+host keys are checked on every hop before any login, every wait has a limit, and a script goes over
+a raw channel in one piece with its answer counted and capped.
+
+A script never meets the login shell's settings: it runs in an empty environment, under a limit of
+its own on the node, so that a hung command does not outlive its session for long.
+
+::
+
+    connection   the way to a node: the user's ssh config, jump hosts, login
+    host_keys    the verdict on every key that a host shows
+    session      a script over the way, under a limit
+    local        the same without a way, on this machine
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from nodeprep.model import Node
+from nodeprep.shell import Script, Secret
+from nodeprep.transport import connection
+from nodeprep.transport.connection import Limits
+from nodeprep.transport.local import LocalSession
+from nodeprep.transport.session import SshSession
+
+__all__ = ["Limits", "Passwords", "Session", "connect"]
+
+
+class Session(Protocol):
+    """An open way to a node's root shell."""
+
+    def run(self, script: Script, limit: float) -> bytes:
+        """Run ``script`` and return what it printed, at most ``frames.CAP`` bytes.
+
+        ``limit`` is in seconds. Raises DeadlinePassed after it, Unreachable where the session is
+        lost, LoginRefused where sudo says no, FactError where the answer is too long.
+        """
+
+
+Passwords = Mapping[str, Secret]
+"""Sudo passwords by the place that the inventory names; see ``model.Sudo.password``."""
+
+
+@contextlib.contextmanager
+def connect(node: Node, limits: Limits, passwords: Passwords) -> Iterator[Session]:
+    """Open the way to ``node`` and close it afterwards.
+
+    Raises HostKeyRefused, LoginRefused, DeadlinePassed or Unreachable, each with what to type.
+    """
+    password = passwords.get(node.sudo.password)
+    if node.address == "local":
+        yield LocalSession(node=node, password=password)
+        return
+    way = connection.to(node.address, node.ssh, limits)
+    try:
+        connection.open_way(way, node, limits)
+        yield SshSession(node=node, connection=way, password=password, channel_limit=limits.login)
+    finally:
+        connection.close(way)
