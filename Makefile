@@ -25,14 +25,14 @@ endef
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
-test: check test-packages
-	$(BIN)/pytest
+test: test-packages check
+	$(BIN)/pytest -m lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet -m "not lab"
+	$(BIN)/pytest --quiet --numprocesses auto -m "not lab"
 
 fmt: $(STAMP)
 	$(BIN)/ruff format .

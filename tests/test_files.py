@@ -377,6 +377,19 @@ def test_file_and_folder_are_on_the_disk_before_and_after_the_rename(tmp_path: P
     ]
 
 
+@NEEDS_ROOT
+def test_half_a_file_is_for_root_alone_whatever_its_mode_will_be(tmp_path: Path) -> None:
+    names = ("mkdir", "sha256sum", "chown", "sync", "mv", "cp")
+    path = programs(tmp_path / "bin", names)
+    seen_mode, chmod = tmp_path / "mode", tmp_path / "bin" / "chmod"
+    chmod.write_text(f'#!/bin/sh\nPATH={PATH}; stat -c %a "$2" >{seen_mode}; chmod "$@"\n')
+    chmod.chmod(0o755)
+    file = ManagedFile(path=str(tmp_path / "etc" / "a.conf"), content="x", mode=0o644)
+    script = Script("umask 000\n") + put(file)
+    assert Machine(folder=tmp_path, path=path).run(script) == b"status 0\n"
+    assert seen_mode.read_text() == "600\n"
+
+
 def test_the_change_of_a_file_is_one_shell_word_for_each_of_its_parts() -> None:
     change = files.change("topic", FILE, FileState(path=FILE.path), adopt=False)
     assert isinstance(change, Change)
