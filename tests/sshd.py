@@ -85,17 +85,24 @@ class Sshd:
     def frozen(self) -> Iterator[None]:
         """Stop it and all its sessions, as a machine that hangs, and let them go on at the end."""
         stopped = _family(self.process.pid)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        _send(signal.SIGSTOP, stopped)
         try:
             yield
         finally:
-            for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+            _send(signal.SIGCONT, stopped)
+
+
+def _send(which: signal.Signals, processes: Sequence[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):  # a session that has ended meanwhile
+            os.kill(pid, which)
 
 
 def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [pid, *(each for child in children for each in _family(int(child)))]
 
 

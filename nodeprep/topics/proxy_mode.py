@@ -117,7 +117,7 @@ secrets = paths
 
 
 def changes(_: Node, __: Facts) -> tuple[Change, ...]:
-    """Nothing here is changed: moving a running node to another mode is ``nodeprep switch``."""
+    """Nothing here is changed: the mode follows from kube-proxy's own files and restart."""
     return ()
 
 

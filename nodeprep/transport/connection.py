@@ -183,13 +183,17 @@ class TransportFactory(Protocol):
 def open_way(connection: Connection, node: Node, limits: Limits) -> None:
     """Connect and log in. Raises what `transport.connect` does, each with what to type."""
     # sshd drops some of many connections that come at once (MaxStartups): those are tried again.
-    end = time.monotonic() + limits.connect + limits.login
+    # paramiko has one word for a greeting that was refused and one that never came: time tells.
+    patience = 0.9 * min(limits.connect, limits.login)
     for attempt in (1, 2, 3):
+        began = time.monotonic()
         try:
             connection.open()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            dropped = "banner" in str(error).lower() and time.monotonic() < end
-            if attempt == 3 or not dropped:  # noqa: PLR2004
+            no_greeting = "banner" in str(error).lower()
+            if no_greeting and time.monotonic() - began >= patience:
+                raise _unreachable(TimeoutError(), node, connection) from error
+            if attempt == 3 or not no_greeting:  # noqa: PLR2004
                 raise _unreachable(error, node, connection) from error
             _hang_up(connection)
             time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 jitter, no secret
