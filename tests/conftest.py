@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.shells import SHELLS, Machine, command
+
+# No test asserts a duration: on a busy machine any example may be slow.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(params=SHELLS)

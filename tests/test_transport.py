@@ -33,7 +33,7 @@ from nodeprep.transport import session as session_
 from tests.sample_topic import SampleTopic, step
 from tests.shells import NEEDS_ROOT, Machine
 from tests.sshd import NEEDS_SSHD, Sshd, key, public, running
-from tests.wire import Way, wire
+from tests.wire import Way, Wire, wire
 
 pytestmark = NEEDS_SSHD
 
@@ -752,19 +752,26 @@ def test_a_connection_that_sshd_drops_among_many_is_tried_again(
     assert line.accepted == 3
 
 
+@pytest.mark.parametrize("said", [":", "echo; echo @ half an answer"], ids=["nothing", "half"])
 def test_a_cut_in_the_middle_of_an_answer_is_a_lost_session_even_with_sudo(
-    sshd: Sshd, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    monkeypatch.setattr(session_, "command_line", lambda *_: "sh -s")
-    slow = whole("sleep 0.3; echo; echo @ half\nsleep 9\n")
+    monkeypatch.setattr(session_, "command_line", lambda *_: "timeout 9 sh -s")
+    marker = tmp_path / "marker"
+
+    def cut_when_it_runs(line: Wire) -> None:
+        until(marker.exists)
+        line.limit = 0
+
     with wire(target=sshd.port) as (line, port):
         node = dataclasses.replace(wired(sshd, tmp_path, port), sudo=Sudo(method="passwordless"))
         with transport.connect(node, LIMITS, {}) as session:
-            line.limit = line.carried["down"] + 400
+            thread = threading.Thread(target=cut_when_it_runs, args=(line,))
+            thread.start()
             with pytest.raises(Unreachable, match="session was lost") as caught:
-                session.run(slow + Script("yes\n"), 5)
+                session.run(whole(f"{said}\n: >{marker}\nsleep 8\n"), 5)
+            thread.join()
     assert type(caught.value) is Unreachable
-    del known
 
 
 # --- this machine ---------------------------------------------------------------------------
