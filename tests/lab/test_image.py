@@ -34,9 +34,9 @@ def test_everything_in_the_image_is_roots_and_only_scripts_may_be_run() -> None:
 
 def test_mmdebstrap_gets_the_hosts_proxy() -> None:
     mirror = Mirror(archives=(), options=('Acquire::http::Proxy "http://proxy.example:3128";',))
-    command = image.bootstrap_command(Path("/work"), mirror)
+    command = image.bootstrap_command(Path("/build"), mirror)
     assert '--aptopt=Acquire::http::Proxy "http://proxy.example:3128";' in command
-    assert command[-3:] == ["bookworm", "/work/root.tar", "/work/sources.list"]
+    assert command[-3:] == ["bookworm", "/build/root.tar", "/build/sources.list"]
 
 
 def test_a_seed_keeps_a_private_key_private() -> None:
@@ -69,4 +69,4 @@ def test_kube_proxy_knows_its_version(name: str) -> None:
 
 
 def test_the_compiler_asks_no_network() -> None:
-    assert kubernetes.environment(Path("/work"))["GOPROXY"] == "off"
+    assert kubernetes.environment(Path("/build"))["GOPROXY"] == "off"
