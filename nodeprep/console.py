@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Return ``text`` as :func:`printable` does, on one line: an answer must not fake a second."""
+    return printable(text).replace("\n", "\\n")
+
+
 def blocks(
     items: Mapping[str, Sequence[T]], key: Callable[[T], object]
 ) -> list[tuple[tuple[str, ...], list[T]]]:

@@ -1,13 +1,12 @@
 """Outcomes as text: what nodes share is printed once, under their folded names."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from nodeprep import plan
-from nodeprep.console import blocks, printable
+from nodeprep.console import blocks, one_line, printable
 from nodeprep.errors import Interrupted, LockHeld, StalePlan, Unreachable
 from nodeprep.inventory import fold
 from nodeprep.model import Change, Finding, Outcome, Status
@@ -89,9 +88,7 @@ def applied(outcomes: Sequence[Outcome]) -> str:
     lines = []
     for names, steps in blocks(done, key=lambda s: (str(plan.entry(s.change)), s.exit_status)):
         lines.append(_bold(fold(names)))
-        lines += [
-            f"  {_step(step.exit_status)}  {printable(step.change.summary)}" for step in steps
-        ]
+        lines += [f"  {_step(step.exit_status)}  {one_line(step.change.summary)}" for step in steps]
     problems = {
         o.node.name: [f for f in o.findings if f.status in (Status.FAIL, Status.WARN)]
         for o in outcomes
@@ -115,16 +112,16 @@ def _sections(shared: Iterable[tuple[tuple[str, ...], list[Finding]]]) -> list[s
 
 def _finding(finding: Finding) -> list[str]:
     status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
-    first = f"    {status}  {printable(finding.name):<40} {printable(finding.actual)}"
+    first = f"    {status}  {one_line(finding.name):<40} {one_line(finding.actual)}"
     if finding.status is Status.OK:
         return [first.rstrip()]
     rest = (("wanted", finding.wanted), ("type", finding.hint))
-    told = ", ".join(f"{label}: {printable(text)}" for label, text in rest if text)
+    told = ", ".join(f"{label}: {one_line(text)}" for label, text in rest if text)
     return [first.rstrip(), *([f"          {told}"] if told else [])]
 
 
 def _change(change: Change) -> list[str]:
-    lines = [f"  {click.style('~', fg='yellow')} {printable(change.summary)}"]
+    lines = [f"  {click.style('~', fg='yellow')} {one_line(change.summary)}"]
     colours = {"+": "green", "-": "red", "@": "cyan"}
     diff = printable(change.diff).splitlines()
     return lines + ["      " + click.style(line, fg=colours.get(line[:1])) for line in diff]
@@ -142,18 +139,15 @@ def _errors(outcomes: Iterable[Outcome]) -> list[str]:
     for names, errors in blocks(by_name, key=str):
         for error in errors:
             title = click.style(type(error).__name__, fg="red")
-            lines.append(f"{_bold(fold(names))}: {title}: {printable(error.message)}")
-            lines += [f"          type: {printable(error.hint)}"] if error.hint else []
+            lines.append(f"{_bold(fold(names))}: {title}: {one_line(error.message)}")
+            lines += [f"          type: {one_line(error.hint)}"] if error.hint else []
     return lines
 
 
 def _summary(outcomes: Sequence[Outcome]) -> list[str]:
-    ends = Counter({"ready": 0})
     names: dict[str, list[str]] = {}
     for outcome in outcomes:
-        end = _end(outcome)
-        ends[end] += 1
-        names.setdefault(end, []).append(outcome.node.name)
+        names.setdefault(_end(outcome), []).append(outcome.node.name)
     order = ("ready", "not ready", "left alone", "no answer", "not begun")
     lines = [
         click.style(f"{end}: {fold(names[end])}", fg="green" if end == "ready" else "red")
