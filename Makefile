@@ -26,7 +26,7 @@ demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: test-packages check
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

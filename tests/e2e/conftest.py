@@ -1,4 +1,4 @@
-"""One lab of three nodes for all end-to-end tests: one story, one for faults, one kube-proxy."""
+"""A lab for each file of end-to-end tests, and inventories with other wishes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,36 +11,25 @@ from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of one node for each file, in the file's own network: files may run side by side."""
     folder = tmp_path_factory.mktemp("e2e") / "lab"
     settings = Settings(
-        folder=folder, cache=default_cache(), nodes=3, network="127.79.0", kube_proxy=True
+        folder=folder,
+        cache=default_cache(),
+        nodes=1,
+        network=request.module.NETWORK,
+        kube_proxy=request.module.KUBE_PROXY,
     )
     yield lifecycle.up(settings, say=print)
     lifecycle.down(folder)
 
 
-@pytest.fixture(scope="session")
-def story(lab: Lab) -> Operator:
-    """The node that is prepared, verified and rebooted; it has no kube-proxy yet."""
-    operator = Operator(lab=lab, name="node1")
-    operator.ask("rm -f /usr/local/bin/kube-proxy")
-    return operator
-
-
-@pytest.fixture(scope="session")
-def faulty(lab: Lab) -> Operator:
-    """The node on which things go wrong."""
-    operator = Operator(lab=lab, name="node2")
-    operator.ask("rm -f /usr/local/bin/kube-proxy")
-    return operator
-
-
-@pytest.fixture(scope="session")
-def proxied(lab: Lab) -> Operator:
-    """The node with a real kube-proxy 1.20."""
-    return Operator(lab=lab, name="node3")
+@pytest.fixture(scope="module")
+def node(lab: Lab) -> Operator:
+    """The one node of the lab."""
+    return Operator(lab=lab, name="node1")
 
 
 @pytest.fixture

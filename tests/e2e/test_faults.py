@@ -2,6 +2,7 @@
 
 import random
 import shlex
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,26 +14,28 @@ from tests.e2e.operator_of import OURS, Operator
 
 pytestmark = pytest.mark.lab
 
+NETWORK, KUBE_PROXY = "127.79.2", False
+
 LOAD, DROP_IN, UNIT, CONFIG = OURS[0], OURS[2], OURS[3], OURS[5]
 SYSCTL = ("--topic", "sysctl")
 WRITTEN = (LOAD, DROP_IN, UNIT, CONFIG)
 
 
 @pytest.fixture
-def bare(faulty: Operator) -> Operator:
+def bare(node: Operator) -> Operator:
     """The node without any file of ours, so that an apply has all of them to write."""
-    faulty.ask(
+    node.ask(
         f"rm -f {' '.join(WRITTEN)}; sysctl -q net.ipv4.ip_forward=0; "
         "systemctl disable -q kube-proxy 2>/dev/null; rm -f /etc/modprobe.d/theirs.conf; true"
     )
-    return faulty
+    return node
 
 
 @pytest.fixture
-def unset(faulty: Operator) -> Operator:
+def unset(node: Operator) -> Operator:
     """The node without our sysctl file; the rest of it does not matter."""
-    faulty.ask(f"rm -rf {DROP_IN}; sysctl -q net.ipv4.ip_forward=0")
-    return faulty
+    node.ask(f"rm -rf {DROP_IN}; sysctl -q net.ipv4.ip_forward=0")
+    return node
 
 
 def whole_files(node: Operator) -> dict[str, str]:
@@ -45,10 +48,10 @@ def whole_files(node: Operator) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def right(faulty: Operator) -> dict[str, str]:
+def right(node: Operator) -> dict[str, str]:
     """What the files are once an undisturbed apply has written them."""
-    faulty.nodeprep("apply").check(0)
-    return whole_files(faulty)
+    node.nodeprep("apply").check(0)
+    return whole_files(node)
 
 
 # The first session's answer is about 4 kB and the login as much: these cut the second session, at
@@ -110,12 +113,9 @@ def _is_done(node: Operator) -> None:
 def test_a_changed_host_key_is_refused_before_any_login(
     bare: Operator, inventory: Inventories, tmp_path: Path
 ) -> None:
-    other = bare.lab.known_hosts.read_text().splitlines()
-    names = [line.split()[0] for line in other]
-    keys = [line.split(None, 1)[1] for line in other]
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
     known = tmp_path / "known_hosts"
-    turned = zip(names, keys[1:] + keys[:1], strict=True)
-    known.write_text("".join(f"{name} {key}\n" for name, key in turned))
+    known.write_text(f"[{NETWORK}.11]:2222 {(tmp_path / 'other.pub').read_text()}")
     for policy in ("strict", "accept-new"):
         path = inventory(
             (str(bare.lab.known_hosts), str(known)),
@@ -126,7 +126,7 @@ def test_a_changed_host_key_is_refused_before_any_login(
         before = int(bare.ask(logins))
         refused = bare.nodeprep("apply", inventory=path).check(4)
         assert "HAS CHANGED" in refused.out
-        assert "ssh-keygen -R '[127.79.0.12]:2222'" in refused.out
+        assert "ssh-keygen -R '[127.79.2.11]:2222'" in refused.out
         assert int(bare.ask(logins)) - before == 1
 
 
