@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from nodeprep import plan, verify
 from nodeprep.model import MODES, Change, Facts, FileState, Finding, Node, Status, Sysctl
 from nodeprep.releases import Version
 from nodeprep.shell import Secret
@@ -15,7 +16,7 @@ from nodeprep.story import STORY, Topic
 from nodeprep.systemd import Service
 from nodeprep.topics.kube_proxy import BINARY, SERVICE, Binary
 from tests import facts
-from tests.topics import INSTALLED, NOW, RUNNING, node
+from tests.topics import INSTALLED, NOW, RUNNING, node, of
 
 APPLY = "nodeprep apply"
 RECORDED: Mapping[str, list[Any]] = {
@@ -161,3 +162,23 @@ def test_every_failed_check_says_what_to_type(data: st.DataObject) -> None:
     seen = data.draw(found(wanted))
     for topic in STORY:
         assert all(finding.hint for finding in fails(topic.findings(wanted, seen)))
+
+
+def test_a_serving_kube_proxy_waits_while_its_node_lacks_what_the_mode_needs() -> None:
+    wanted = node(modules=("no_such_module",))
+    serving = of({SERVICE: RUNNING, BINARY: INSTALLED})
+    waiting = plan.withheld(wanted, serving, STORY)
+    assert waiting
+    assert {change.topic for change in waiting} == {"kube_proxy"}
+    assert not any(c.topic == "kube_proxy" for c in plan.changes(wanted, serving, STORY))
+    told = [f for f in verify.findings(wanted, serving, STORY) if f.name == "withheld"]
+    assert [f.status for f in told] == [Status.FAIL]
+
+
+def test_where_kube_proxy_does_not_run_or_the_node_lacks_nothing_no_step_waits() -> None:
+    stopped = dataclasses.replace(RUNNING, active="inactive", pid=0, started=None)
+    lacking = node(modules=("no_such_module",))
+    assert plan.withheld(lacking, of({SERVICE: stopped, BINARY: INSTALLED}), STORY) == ()
+    serving = of({SERVICE: RUNNING, BINARY: INSTALLED})
+    assert plan.withheld(node(), serving, STORY) == ()
+    assert any(change.disruptive for change in plan.changes(node(), serving, STORY))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import getpass
 import io
+import json
 import os
 import socket
 import threading
@@ -525,3 +526,43 @@ def test_a_machine_that_cannot_be_told_is_a_usage_error(names: tuple[str, ...]) 
     with pytest.raises(UsageError, match="no single node") as caught:
         runner.local_node(nodes(*names))
     assert "--limit" in caught.value.hint
+
+
+# --- one node's trouble is not another's ----------------------------------------------------
+
+
+def test_a_defect_of_ours_on_one_node_hides_no_other(door: Door) -> None:
+    def broken(_: Script) -> bytes:
+        raise RecursionError("too deep")
+
+    door.behind["a"] = broken
+    found = by_name(runner.verify_nodes(nodes("a", "b"), options()))
+    assert isinstance(found["a"].error, NodeFailed)
+    assert "RecursionError: too deep" in found["a"].error.message
+    assert found["b"].facts is not None
+
+
+def test_a_password_that_sudo_refused_is_not_tried_on_the_next_node(door: Door) -> None:
+    sudo = Sudo(method="password", password="ask")
+    every = [dataclasses.replace(node, sudo=sudo) for node in nodes("a", "b", "c")]
+    for node in every:
+        door.behind[node.name] = LoginRefused("sudo refused: the password is wrong")
+    found = by_name(runner.verify_nodes(every, options(parallel=1)))
+    assert all(isinstance(outcome.error, LoginRefused) for outcome in found.values())
+    assert len(door.passwords) == 1
+
+
+def test_a_saved_plan_leaves_a_node_alone_that_had_not_answered(door: Door) -> None:
+    door.behind["b"] = Unreachable("gone")
+    asked = nodes("a", "b")
+    inventory = Inventory(path="i.yaml", digest="0", nodes=asked)
+    topics = story.chapters(())
+    outcomes = list(runner.plan_nodes(asked, options()))
+    saved = json.loads(json.dumps(plan.document(outcomes, inventory, topics)))
+    assert saved["unanswered"] == ["b"]
+    del door.behind["b"]
+    before = door.count("b")
+    found = by_name(runner.apply_nodes(asked, options(), saved))
+    assert isinstance(found["b"].error, StalePlan)
+    assert door.count("b") == before
+    assert found["a"].error is None

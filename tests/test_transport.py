@@ -269,11 +269,14 @@ def test_an_unknown_jump_host_is_refused_and_an_accepted_one_is_recorded(
     assert known.read_text() == sshd.line + bastion.line
 
 
-def test_the_ssh_config_that_is_named_counts(sshd: Sshd, bastion: Sshd, tmp_path: Path) -> None:
+def test_the_ssh_config_that_is_named_counts_with_what_it_includes(
+    sshd: Sshd, bastion: Sshd, tmp_path: Path
+) -> None:
     known, config = tmp_path / "known", tmp_path / "config"
     known.write_text(sshd.line + bastion.line)
     user = getpass.getuser()
-    config.write_text(
+    config.write_text(f"Host other\n User nobody\nInclude {tmp_path}/more.*\n")
+    (tmp_path / "more.conf").write_text(
         f"Host inside\n HostName 127.0.0.1\n User {user}\n Port {sshd.port}\n ProxyJump outside\n"
         f"Host outside\n HostName 127.0.0.1\n User {user}\n Port {bastion.port}\n"
     )
