@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nodeprep.errors import FactError
 from nodeprep.frames import Frame, framed
-from nodeprep.model import Change, FileKind, FileState, Finding, Guard, Status
+from nodeprep.model import APPLY, Change, FileKind, FileState, Finding, Guard, Status
 from nodeprep.shell import Script, Secret, quote, words
 
 MARK = "Managed by nodeprep"
@@ -227,7 +227,7 @@ def finding(topic: str, file: ManagedFile, state: FileState, *, adopt: bool) -> 
         return _finding(topic, file, Status.FAIL, why, hint)
     if is_right(file, state):
         return _finding(topic, file, Status.OK, "as it should be", "")
-    return _finding(topic, file, Status.FAIL, _difference(file, state), "nodeprep apply")
+    return _finding(topic, file, Status.FAIL, _difference(file, state), APPLY)
 
 
 def _finding(topic: str, file: ManagedFile, status: Status, actual: str, hint: str) -> Finding:

@@ -236,6 +236,10 @@ class Change:
     disruptive: bool = False
 
 
+APPLY = "nodeprep apply"
+"""The hint of a finding that a change of ours will end: by it, plan and verify hold together."""
+
+
 class Status(StrEnum):
     """The verdict of a check. Only ``FAIL`` makes a node count as not ready."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeprep import __version__
 from nodeprep.errors import StalePlan, UsageError
-from nodeprep.model import Change, Facts, Finding, Inventory, Node, Outcome, Status
+from nodeprep.model import APPLY, Change, Facts, Finding, Inventory, Node, Outcome, Status
 from nodeprep.story import Topic
 
 FORMAT = "nodeprep plan 1"
@@ -42,7 +42,7 @@ def _steps(node: Node, facts: Facts, topics: Sequence[Topic]) -> Iterator[tuple[
 
 def beyond_mending(finding: Finding) -> bool:
     """Tell whether a finding is a failure that no change of ours will end."""
-    return finding.status is Status.FAIL and finding.hint != "nodeprep apply"
+    return finding.status is Status.FAIL and finding.hint != APPLY
 
 
 def document(

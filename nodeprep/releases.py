@@ -57,11 +57,6 @@ def knows_mode(mode: Mode, version: Version) -> bool:
     return first <= version and (version < gone or gone == NEWEST)
 
 
-def fallback_is_silent(version: Version) -> bool:
-    """Tell whether this release turns to iptables by itself where IPVS is not usable."""
-    return version < Version(1, 26)
-
-
 def feature_gates(mode: Mode, version: Version) -> Mapping[str, bool]:
     """Return the gates without which this release refuses the mode (nftables was alpha in two)."""
     alpha = mode == "nftables" and version in (Version(1, 29), Version(1, 30))

@@ -6,7 +6,6 @@ from nodeprep.model import Mode
 from nodeprep.releases import (
     NEWEST,
     Version,
-    fallback_is_silent,
     feature_gates,
     knows_flag,
     knows_mode,
@@ -79,11 +78,6 @@ def test_a_mode_is_known_from_its_first_release_to_its_last(
     mode: Mode, minor: int, *, known: bool
 ) -> None:
     assert knows_mode(mode, Version(1, minor)) is known
-
-
-@pytest.mark.parametrize(("minor", "silent"), [(14, True), (25, True), (26, False), (37, False)])
-def test_the_fallback_is_silent_up_to_1_25(minor: int, *, silent: bool) -> None:
-    assert fallback_is_silent(Version(1, minor)) is silent
 
 
 @pytest.mark.parametrize(("minor", "gated"), [(28, False), (29, True), (30, True), (31, False)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nodeprep import files
-from nodeprep.model import Change, Fact, Facts, Finding, Mode, Node, Status
+from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Mode, Node, Status
 from nodeprep.render import render
 from nodeprep.shell import Script, words
 
@@ -325,7 +325,7 @@ def _finding(verdict_: Verdict, kernel: Kernel) -> Finding:
 def _hint(verdict_: Verdict, kernel: Kernel) -> str:
     match verdict_.state:
         case State.LOADABLE:
-            return "nodeprep apply"
+            return APPLY
         case State.BLOCKED if verdict_.reason.startswith("kernel."):
             return "reboot: module loading was switched off for as long as this kernel runs"
         case State.BLOCKED:

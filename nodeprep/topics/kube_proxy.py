@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from nodeprep import files, flags, systemd
-from nodeprep.model import Change, Fact, Facts, FileState, Finding, Node, Status
+from nodeprep.model import APPLY, Change, Fact, Facts, FileState, Finding, Node, Status
 from nodeprep.releases import (
     NEWEST,
     Version,
@@ -327,7 +327,7 @@ def _remedy(node: Node, facts: Facts) -> str:
     if facts[SERVICE].load == "masked":
         return f"systemctl unmask {node.desired.kube_proxy.unit_name}"
     refused = _refused(node, facts)
-    return f"see {refused} above first" if refused else "nodeprep apply"
+    return f"see {refused} above first" if refused else APPLY
 
 
 def _shadowed(node: Node, service: Service) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nodeprep.model import Change, Fact, Facts, Finding, Mode, Node, Status
+from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Mode, Node, Status
 from nodeprep.shell import Script, words
 
 NAME = "packages"
@@ -233,7 +233,7 @@ def _finding(manager: Manager, installed: Installed, name: str) -> Finding:
         status=Status.FAIL,
         actual="not installed",
         wanted="installed",
-        hint="nodeprep apply",
+        hint=APPLY,
     )
 
 

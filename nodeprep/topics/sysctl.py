@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodeprep import files
-from nodeprep.model import Change, Fact, Facts, Finding, Node, Status, Sysctl
+from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status, Sysctl
 from nodeprep.render import render
 from nodeprep.shell import Script, quote, words
 
@@ -224,7 +224,7 @@ def _finding(sysctl: Sysctl, parameters: Parameters) -> Finding:
     wanted = f"at least {sysctl.value}" if sysctl.at_least else sysctl.value
     late = override(sysctl, parameters)
     if not satisfied(sysctl, actual):
-        state, hint = "not there" if actual is None else actual, "nodeprep apply"
+        state, hint = "not there" if actual is None else actual, APPLY
     elif late:
         state = f"{actual} now, {late.value} after a reboot ({late.file}:{late.line})"
         hint = f"take `{late.key}` out of {late.file}, line {late.line}"
