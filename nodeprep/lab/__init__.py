@@ -7,10 +7,16 @@ Read it in this order, which is also the order of ``nodeprep lab up``:
 - ``mirror``        where Debian's packages come from: the host's own apt configuration
 - ``image``         the disk, kernel and initrd that all nodes share, built once
 - ``repository``    the packages that nodes install, and the server they get them from
-- ``kubernetes``    a real kube-proxy, for those who ask
+- ``golang``        the compiler for what is built from source
+- ``kubernetes``    a real kube-proxy and a real API server, for those who ask
+- ``etcd``          the store behind that
 - ``acceleration``  KVM where it really works, else emulation
 - ``keys``          host keys, the operator's key, known_hosts
 - ``seed``          the small disk that tells a node who it is
+- ``control_plane`` etcd and the API server as processes, and the keys they need
+- ``keep``          how these run in the background
+- ``api``           the API server, asked from Python
+- ``objects``       what is in the cluster: its nodes, and a service of each kind
 - ``machine``       one node as a QEMU process
 - ``readiness``     does it answer yet?
 - ``state``         what was started, as a value and as ``lab.json``

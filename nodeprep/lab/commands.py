@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nodeprep.lab.settings import Settings, default_cache, default_folder
+from nodeprep.lab.settings import DEFAULT_MEMORY, Settings, default_cache, default_folder
 
 _folder = click.option(
     "--dir",
@@ -26,9 +26,10 @@ def lab() -> None:
 @lab.command()
 @_folder
 @click.option("--nodes", default=3, show_default=True, help="How many.")
-@click.option("--memory", default=384, show_default=True, help="MiB a node.")
+@click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="MiB a node.")
 @click.option("--network", default="127.77.0", show_default=True, help="Loopback /24 they are in.")
 @click.option("--kube-proxy", is_flag=True, help="Put a real kube-proxy 1.20.2 on each.")
+@click.option("--cluster", is_flag=True, help="Start a real control plane, with services.")
 def up(folder: Path, **wishes: Any) -> None:
     """Start the nodes and wait until they answer."""
     from nodeprep.lab import lifecycle
@@ -45,7 +46,7 @@ def up(folder: Path, **wishes: Any) -> None:
 @lab.command()
 @_folder
 def status(folder: Path) -> None:
-    """Show each node: where it is and whether it answers."""
+    """Show each node, and the cluster if there is one: where it is and whether it answers."""
     from nodeprep.lab import lifecycle, overview
 
     click.echo(overview.table(lifecycle.load(folder)))

@@ -33,7 +33,7 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
-_GUEST = Path(__file__).parent / "guest"
+GUEST = Path(__file__).parent / "guest"
 _DISK = "4G"
 _CUSTOMIZE = "usr/lib/nodeprep-lab/customize"
 # Nobody reads manuals on a virtual node, and its initrd needs no udev to find one disk.
@@ -88,9 +88,9 @@ def image(cache: Path, mirror: Mirror) -> Image:
 
 def guest_files() -> bytes:
     """Return the folder ``guest`` as a tar file: equal bytes for equal content, all root's."""
-    root = _GUEST / "files"
+    root = GUEST / "files"
     names = {str(path.relative_to(root)): path for path in sorted(root.rglob("*"))}
-    names[_CUSTOMIZE] = _GUEST / "customize.sh"
+    names[_CUSTOMIZE] = GUEST / "customize.sh"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, path in names.items():

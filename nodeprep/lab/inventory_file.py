@@ -2,6 +2,7 @@
 
 import json
 
+from nodeprep.lab.objects import CLUSTER_CIDR
 from nodeprep.lab.state import Lab
 
 _HEADER = """\
@@ -23,9 +24,23 @@ def inventory_text(lab: Lab) -> str:
         f"  ssh: {{{', '.join(f'{name}: {value}' for name, value in ssh.items())}}}",
         "  sudo: none",
         "  kube_proxy:",
-        "    mode: ipvs",
-        "    cluster_cidr: 10.254.0.0/16",
+        *(f"    {name}: {value}" for name, value in _kube_proxy(lab).items()),
         "nodes:",
         *(f"  - {{name: {node.name}, address: {node.address}}}" for node in lab.nodes),
     ]
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def _kube_proxy(lab: Lab) -> dict[str, str]:
+    """Return what kube-proxies are told; with a cluster, all that a switch of modes is tried on."""
+    if lab.control_plane is None:
+        return {"mode": "ipvs", "cluster_cidr": "10.254.0.0/16"}
+    return {
+        "mode": "iptables",
+        "cluster_cidr": CLUSTER_CIDR,
+        "kubeconfig_from": json.dumps(str(lab.kubeconfig)),
+        # Foreign virtual servers in there are none of kube-proxy's business.
+        "exclude_cidrs": "[192.0.2.0/24]",
+        "min_sync_period": "1s",
+        "conntrack_max_per_core": "0",
+    }

@@ -15,6 +15,11 @@ def make_key(path: Path, comment: str) -> str:
     return public_half(path)
 
 
+def make_signing_key(path: Path) -> None:
+    """Write a new key pair in PEM, as programs in Go read it; this kind is made in no time."""
+    run(["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-C", "", "-f", path])
+
+
 def public_half(path: Path) -> str:
     """Return ``ssh-ed25519 AAAA...`` of the key pair at this path."""
     kind, key, *_ = path.with_name(f"{path.name}.pub").read_text().split()

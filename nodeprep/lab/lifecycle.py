@@ -5,6 +5,7 @@ Ctrl-C and SIGTERM leave nothing behind. Nothing is ever ended that the lab did 
 """
 
 import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +17,14 @@ from types import FrameType
 from nodeprep.errors import Interrupted, LabError
 from nodeprep.lab import (
     acceleration,
+    control_plane,
+    etcd,
+    golang,
     keys,
     kubernetes,
     machine,
     mirror,
+    objects,
     qmp,
     readiness,
     repository,
@@ -34,12 +39,15 @@ from nodeprep.lab.settings import NODE_PORT, Settings
 from nodeprep.lab.state import Lab, LabNode
 
 Say = Callable[[str], None]
+_PROGRAMS = Path(__file__).parent / "guest" / "programs"
+_CLUSTER_PROGRAMS = ("lab-traffic", "kube-proxy-stand-in")
 _LAB_FILES = (
     "inventory.yaml",
     "known_hosts",
     "id_ed25519",
     "id_ed25519.pub",
     "guarded-password",
+    "kubeconfig",
     "repository.log",
     "lab.new",
 )
@@ -56,11 +64,15 @@ _NODE_FILES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
-    """What nodes are made of; all of it comes out of the cache."""
+    """What a lab is made of; all of it comes out of the cache.
+
+    ``programs`` go onto the nodes; ``control_plane`` is None where no cluster is wanted.
+    """
 
     image: Image
     packages: Path
-    kube_proxy: Path | None
+    programs: tuple[Path, ...]
+    control_plane: control_plane.Programs | None
     accelerator: str
 
 
@@ -100,16 +112,33 @@ def gather(settings: Settings, say: Say = silent) -> Materials:
     disk = image(settings.cache, source)
     say("packages: what nodes install")
     packages = repository.repository(settings.cache, source, disk, settings.packages)
-    proxy = None
-    if settings.kube_proxy:
-        say("kube-proxy: built from Debian's source (minutes, the first time)")
-        proxy = kubernetes.kube_proxy(settings.cache, source)
     return Materials(
         image=disk,
         packages=packages,
-        kube_proxy=proxy,
+        control_plane=_control_programs(settings, source, say),
+        programs=tuple(_node_programs(settings, source, say)),
         accelerator=acceleration.accelerator(settings.cache, disk),
     )
+
+
+def _control_programs(
+    settings: Settings, source: mirror.Mirror, say: Say
+) -> control_plane.Programs | None:
+    if not settings.cluster:
+        return None
+    say("kube-apiserver: built from Debian's source (minutes, the first time)")
+    # First, because it brings kube-proxy along.
+    apiserver = kubernetes.kube_apiserver(settings.cache, source)
+    return control_plane.Programs(etcd=etcd.etcd(settings.cache, source), apiserver=apiserver)
+
+
+def _node_programs(settings: Settings, source: mirror.Mirror, say: Say) -> Iterator[Path]:
+    if settings.kube_proxy or settings.cluster:
+        say("kube-proxy: built from Debian's source (minutes, the first time)")
+        yield kubernetes.kube_proxy(settings.cache, source)
+    if settings.cluster:
+        for name in _CLUSTER_PROGRAMS:
+            yield golang.program(settings.cache, source, _PROGRAMS / name)
 
 
 def _new_lab(settings: Settings, materials: Materials) -> Lab:
@@ -132,22 +161,44 @@ def _new_lab(settings: Settings, materials: Materials) -> Lab:
 
 
 def _start(lab: Lab, settings: Settings, materials: Materials, say: Say) -> Lab:
-    """Start the package server and all nodes, then wait: they boot side by side."""
+    """Start all there is, the nodes last, then wait: everything comes up side by side."""
     keys.make_key(lab.identity, "nodeprep lab")
     _write_secret(lab.guarded_password, secrets.token_urlsafe(12))
     server, address = repository.serve(
         materials.packages, lab.folder / "repository.log", state.state_file(lab.folder)
     )
     lab = _saved(replace(lab, server=server))
+    if materials.control_plane:
+        lab = _start_control_plane(lab, materials.control_plane)
     for node in lab.nodes:
-        _write_seed(lab, node, address, materials.kube_proxy)
+        _write_seed(lab, node, address, materials.programs)
         lab = _power_on(lab, node)
     _write_papers(lab)
     say(f"{len(lab.nodes)} nodes: booting ({settings.memory} MiB each, {lab.accelerator})")
+    if lab.control_plane:
+        _fill_cluster(lab, say)
     for node in lab.nodes:
         readiness.wait_until_up(lab, node)
         say(f"{node.name} answers on {node.address}:{node.port}")
     return lab
+
+
+def _start_control_plane(lab: Lab, programs: control_plane.Programs) -> Lab:
+    """Start etcd and the API server, and write down which processes they are."""
+    plane = control_plane.claim(lab)
+    lab = _saved(replace(lab, control_plane=plane))
+    control_plane.write_secrets(lab, plane)
+    store = control_plane.start_etcd(lab, plane, programs.etcd)
+    lab = _saved(replace(lab, control_plane=replace(plane, etcd=store)))
+    server = control_plane.start_apiserver(lab, plane, programs.apiserver)
+    return _saved(replace(lab, control_plane=replace(plane, etcd=store, apiserver=server)))
+
+
+def _fill_cluster(lab: Lab, say: Say) -> None:
+    """Wait for the API server, and tell it what is in the cluster."""
+    api = control_plane.wait_until_ready(lab)
+    objects.create(api, tuple(node.name for node in lab.nodes))
+    say(f"the API server answers on 127.0.0.1:{api.port}, with {len(objects.SERVICES)} services")
 
 
 def _write_secret(path: Path, text: str) -> None:
@@ -155,7 +206,9 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(f"{text}\n")
 
 
-def _write_seed(lab: Lab, node: LabNode, repository_address: str, proxy: Path | None) -> None:
+def _write_seed(
+    lab: Lab, node: LabNode, repository_address: str, programs: tuple[Path, ...]
+) -> None:
     folder = lab.node_folder(node.name)
     folder.mkdir(mode=0o700)
     host_key = folder / "ssh_host_ed25519_key"
@@ -166,7 +219,8 @@ def _write_seed(lab: Lab, node: LabNode, repository_address: str, proxy: Path | 
         authorized_key=keys.public_half(lab.identity),
         guarded_password=lab.guarded_password.read_text().strip(),
         repository=repository_address,
-        kube_proxy=proxy,
+        programs=programs,
+        endpoints=objects.ENDPOINTS if lab.control_plane else (),
     )
     seed.write(content, folder / "seed.ext4")
 
@@ -256,10 +310,15 @@ def down(folder: Path) -> bool:
     for node in lab.nodes:
         machine.stop(lab.node_folder(node.name), node.process)
         _remove(lab.node_folder(node.name), _NODE_FILES)
+    for _, process in lab.control_processes:
+        if process:
+            end(process)
     if lab.server:
         end(lab.server)
     for name in _LAB_FILES:
         (folder / name).unlink(missing_ok=True)
+    if lab.control_plane:
+        shutil.rmtree(lab.control_folder, ignore_errors=True)
     _remove(folder, (state.state_file(folder).name,))
     return True
 

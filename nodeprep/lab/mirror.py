@@ -133,3 +133,21 @@ class PrivateApt:
             "DEBIAN_FRONTEND": "noninteractive",
         }
         return run(["apt-get", "-q", "-y", *words], cwd=cwd, env=settings)
+
+
+def bare_apt(work: Path, mirror: Mirror, *kinds: str) -> PrivateApt:
+    """Return an apt in the folder ``work``, prepared, for which nothing is installed yet."""
+    apt = PrivateApt(folder=work / "apt", status=work / "nothing-installed")
+    apt.folder.mkdir(parents=True)
+    apt.status.touch()
+    apt.prepare(mirror, *kinds)
+    return apt
+
+
+def unpack(root: Path, mirror: Mirror, *packages: str) -> None:
+    """Download packages and unpack them into a folder. Nothing is installed, no script is run."""
+    work = root / "work"
+    bare_apt(work, mirror, "deb").get("download", *packages, cwd=work)
+    for package in work.glob("*.deb"):
+        run(["dpkg-deb", "--extract", package, root])
+    run(["rm", "-rf", work])

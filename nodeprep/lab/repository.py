@@ -15,7 +15,7 @@ from nodeprep.lab.mirror import Mirror, PrivateApt
 from nodeprep.lab.process import Process, identify
 from nodeprep.lab.programs import run
 
-_HOST_AS_SEEN_BY_NODES = "10.0.2.2"
+HOST_AS_SEEN_BY_NODES = "10.0.2.2"
 _SERVER = Path(__file__).with_name("serve.py")
 
 
@@ -56,4 +56,4 @@ def serve(folder: Path, log: Path, lifeline: Path) -> tuple[Process, str]:
     process = identify(int(pid))
     if process is None:
         raise LabError(f"the package server ended at once; see {log}")
-    return process, f"http://{_HOST_AS_SEEN_BY_NODES}:{port}"
+    return process, f"http://{HOST_AS_SEEN_BY_NODES}:{port}"

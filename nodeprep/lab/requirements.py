@@ -23,22 +23,27 @@ PROGRAMS: Mapping[str, str] = {
     "ssh-keygen": "openssh-client",
     "tar": "tar",
 }
+# Only to build Kubernetes' programs from their source.
+BUILD_PROGRAMS: Mapping[str, str] = {"dpkg-source": "dpkg-dev"}
 # Only those who are not root need a namespace in which they are.
 NAMESPACE_PROGRAMS: Mapping[str, str] = {"unshare": "util-linux", "newuidmap": "uidmap"}
 
 _MIB = 1 << 20
 _GIB = 1 << 30
 # Measured: the image's folder is 0.9 GiB, twice that while it is built; a node's disk grows.
-_CACHE_SPACE = 3 * _GIB
+_IMAGE_SPACE = 3 * _GIB
 _NODE_SPACE = _GIB // 4
+# Measured: the source, the compiler and what it makes meanwhile.
+_BUILD_SPACE = 2 * _GIB
+# Measured: the API server 320 MiB, etcd 40, with three nodes.
+_CONTROL_PLANE_MEMORY = 400 * _MIB
 # Measured: what QEMU itself takes beside the guest's memory.
 _QEMU_MEMORY_MIB = 170
 
 
 def check(settings: Settings) -> None:
     """Raise LabError with all that is missing, and the apt-get line that brings the programs."""
-    programs = PROGRAMS if os.geteuid() == 0 else {**PROGRAMS, **NAMESPACE_PROGRAMS}
-    packages = missing_packages(programs, find)
+    packages = missing_packages(_programs(settings), find)
     problems = [*_machine_problems(packages), *_room_problems(settings), *taken(settings)]
     if packages:
         problems.insert(0, f"not installed: {', '.join(packages)}")
@@ -46,6 +51,12 @@ def check(settings: Settings) -> None:
         raise LabError(
             report(problems), hint=f"apt-get install {' '.join(packages)}" if packages else ""
         )
+
+
+def _programs(settings: Settings) -> Mapping[str, str]:
+    build = BUILD_PROGRAMS if settings.kube_proxy or settings.cluster else {}
+    namespaces = {} if os.geteuid() == 0 else NAMESPACE_PROGRAMS
+    return {**PROGRAMS, **build, **namespaces}
 
 
 def report(problems: list[str]) -> str:
@@ -82,20 +93,34 @@ def _namespaces_work() -> bool:
 def _room_problems(settings: Settings) -> list[str]:
     problems = []
     for folder, wanted, purpose in (
-        (settings.cache, 0 if _has_image(settings.cache) else _CACHE_SPACE, "the image"),
+        (settings.cache, _cache_space(settings), "what is built once"),
         (settings.folder, settings.nodes * _NODE_SPACE, "the nodes' disks"),
     ):
         free = shutil.disk_usage(_existing(folder)).free
         if free < wanted:
             problems.append(_short(f"disk space in {folder} for {purpose}", wanted, free))
-    memory = settings.nodes * (settings.memory + _QEMU_MEMORY_MIB) * _MIB
+    memory, owners = _memory(settings)
     if (available := available_memory(Path("/proc/meminfo").read_text())) < memory:
-        problems.append(_short(f"memory for {settings.nodes} nodes", memory, available))
+        problems.append(_short(f"memory for {owners}", memory, available))
     return problems
 
 
-def _has_image(cache: Path) -> bool:
-    return any(cache.glob("image-*"))
+def _memory(settings: Settings) -> tuple[int, str]:
+    """Return how much is wanted, and for whom."""
+    nodes = settings.nodes * (settings.memory + _QEMU_MEMORY_MIB) * _MIB
+    if settings.cluster:
+        return nodes + _CONTROL_PLANE_MEMORY, f"{settings.nodes} nodes and the control plane"
+    return nodes, f"{settings.nodes} nodes"
+
+
+def _cache_space(settings: Settings) -> int:
+    """Return what is wanted for the things that the cache has not yet."""
+    spaces = {
+        "image": _IMAGE_SPACE,
+        "kube-proxy": _BUILD_SPACE if settings.kube_proxy else 0,
+        "kube-apiserver": _BUILD_SPACE if settings.cluster else 0,
+    }
+    return sum(space for name, space in spaces.items() if not any(settings.cache.glob(f"{name}-*")))
 
 
 def _existing(folder: Path) -> Path:

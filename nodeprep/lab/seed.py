@@ -1,7 +1,8 @@
 """The small read-only disk that tells a node who it is.
 
-It carries the node's name, its host key, who may log in, where packages come from, and a
-kube-proxy where one is wanted. ``guest/files/usr/lib/nodeprep-lab/seed`` reads it at first boot.
+It carries the node's name, its host key, who may log in, where packages come from, programs such
+as a kube-proxy, and the endpoints that a cluster has on each node.
+``guest/files/usr/lib/nodeprep-lab/seed`` reads it at first boot.
 """
 
 import io
@@ -13,27 +14,33 @@ from pathlib import Path
 
 from nodeprep.lab.programs import as_root, run
 
-# Room for the file system itself, beside what is put into it.
+# Room for the file system itself, beside what is put into it: it grows with its size.
 _SPARE_MIB = 4
+_SPARE_SHARE = 10
 _MIB = 1 << 20
 _SECRET = 0o600
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """What one node is told. ``kube_proxy`` is a program to copy there, or None."""
+    """What one node is told.
+
+    ``programs`` are copied into its /usr/local/bin. ``endpoints`` are addresses, each of which
+    gets a network namespace and a server there; without any the node has none of that.
+    """
 
     hostname: str
     host_key: Path
     authorized_key: str
     guarded_password: str
     repository: str
-    kube_proxy: Path | None = None
+    programs: tuple[Path, ...] = ()
+    endpoints: tuple[str, ...] = ()
 
     def files(self) -> dict[str, tuple[int, str]]:
         """Return the files to put in place on the node: path -> mode and text, all root's."""
         public = self.host_key.with_name(f"{self.host_key.name}.pub")
-        return {
+        files = {
             "etc/hostname": (0o644, f"{self.hostname}\n"),
             "etc/hosts": (0o644, f"127.0.0.1 localhost\n127.0.1.1 {self.hostname}\n"),
             "etc/ssh/ssh_host_ed25519_key": (_SECRET, self.host_key.read_text()),
@@ -41,6 +48,9 @@ class Seed:
             "etc/ssh/lab_authorized_keys": (0o644, f"{self.authorized_key}\n"),
             "etc/apt/sources.list": (0o644, f"deb [trusted=yes] {self.repository} ./\n"),
         }
+        if self.endpoints:
+            files["etc/lab-endpoints"] = (0o644, "".join(f"{one}\n" for one in self.endpoints))
+        return files
 
 
 def write(seed: Seed, disk: Path) -> None:
@@ -49,8 +59,9 @@ def write(seed: Seed, disk: Path) -> None:
         folder = Path(name)
         _write_secret(folder / "files.tar", tar(seed.files()))
         _write_secret(folder / "passwords", f"guarded:{seed.guarded_password}\n".encode())
-        if seed.kube_proxy:
-            shutil.copyfile(seed.kube_proxy, folder / "kube-proxy")
+        (folder / "programs").mkdir()
+        for program in seed.programs:
+            shutil.copyfile(program, folder / "programs" / program.name)
         _make_disk(folder, disk)
 
 
@@ -71,7 +82,8 @@ def _write_secret(path: Path, content: bytes) -> None:
 
 
 def _make_disk(folder: Path, disk: Path) -> None:
-    size = sum(file.stat().st_size for file in folder.iterdir()) // _MIB + _SPARE_MIB
+    content = sum(file.stat().st_size for file in folder.rglob("*")) // _MIB
+    size = content + content // _SPARE_SHARE + _SPARE_MIB
     disk.touch(mode=_SECRET)
     make = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-L", "lab-seed"]
     run([*as_root(), *make, "-d", folder, disk, f"{size}M"])

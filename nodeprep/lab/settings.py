@@ -13,11 +13,14 @@ NODE_PACKAGES = ("conntrack", "curl", "ipset", "ipvsadm", "nftables")
 _FIRST_HOST = 11
 _MOST_NODES = 200
 _LEAST_MEMORY = 256
+DEFAULT_MEMORY = 384
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What ``up`` is asked for. Memory is in MiB a node; network is the first three bytes.
+
+    ``cluster`` brings a kube-proxy too.
 
     Raises UsageError if it cannot be: a network outside 127/8, no node, too little memory.
     """
@@ -25,9 +28,10 @@ class Settings:
     folder: Path
     cache: Path
     nodes: int = 3
-    memory: int = 384
+    memory: int = DEFAULT_MEMORY
     network: str = "127.77.0"
     kube_proxy: bool = False
+    cluster: bool = False
     packages: tuple[str, ...] = field(default=NODE_PACKAGES)
 
     def __post_init__(self) -> None:

@@ -24,6 +24,20 @@ class LabNode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlPlane:
+    """The cluster's two programs, and the ports they have of the host's loopback.
+
+    ``port`` is the API server's, the others are etcd's: for its client and for its own kind.
+    """
+
+    port: int
+    etcd_port: int
+    peer_port: int
+    etcd: Process | None = None
+    apiserver: Process | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A lab that is, or was, up. Memory is in MiB a node, paths are absolute."""
 
@@ -33,6 +47,7 @@ class Lab:
     memory: int
     nodes: tuple[LabNode, ...]
     server: Process | None = None
+    control_plane: ControlPlane | None = None
 
     @property
     def inventory(self) -> Path:
@@ -53,6 +68,24 @@ class Lab:
     def guarded_password(self) -> Path:
         """What sudo asks the user ``guarded`` for."""
         return self.folder / "guarded-password"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """What kube-proxies on the nodes read, where the lab has a cluster."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def control_folder(self) -> Path:
+        """Where etcd and the API server keep data, keys and logs."""
+        return self.folder / "control-plane"
+
+    @property
+    def control_processes(self) -> tuple[tuple[str, Process | None], ...]:
+        """The cluster's programs by name, in the order in which they end."""
+        plane = self.control_plane
+        if plane is None:
+            return ()
+        return (("kube-apiserver", plane.apiserver), ("etcd", plane.etcd))
 
     def node(self, name: str) -> LabNode:
         """Return the node of this name. Raises UsageError if there is none."""
@@ -132,8 +165,11 @@ def from_json(folder: Path, text: str) -> Lab:
             raise ValueError("it was written by another version")  # noqa: TRY301
         image = Path(fields.pop("image"))
         server = _process(fields.pop("server"))
+        plane = _control_plane(fields.pop("control_plane", None))
         nodes = tuple(_nodes(fields.pop("nodes")))
-        return Lab(folder=folder, image=image, server=server, nodes=nodes, **fields)
+        return Lab(
+            folder=folder, image=image, server=server, control_plane=plane, nodes=nodes, **fields
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"cannot read {state_file(folder)}: {error}") from error
 
@@ -141,6 +177,13 @@ def from_json(folder: Path, text: str) -> Lab:
 def _nodes(rows: list[dict[str, Any]]) -> Iterable[LabNode]:
     for row in rows:
         yield LabNode(**(row | {"process": _process(row["process"])}))
+
+
+def _control_plane(fields: dict[str, Any] | None) -> ControlPlane | None:
+    if fields is None:
+        return None
+    processes = {name: _process(fields[name]) for name in ("etcd", "apiserver")}
+    return ControlPlane(**(fields | processes))
 
 
 def _process(fields: dict[str, Any] | None) -> Process | None:

@@ -4,9 +4,7 @@ import io
 import tarfile
 from pathlib import Path
 
-import pytest
-
-from nodeprep.lab import image, kubernetes, seed
+from nodeprep.lab import image, objects, seed
 from nodeprep.lab.mirror import Mirror
 
 SEED_FILES = {
@@ -45,28 +43,34 @@ def test_a_seed_keeps_a_private_key_private() -> None:
     assert {entry.uid for entry in found.values()} == {0}
 
 
-def test_a_seed_says_who_a_node_is(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("PRIVATE")
-    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA node1")
-    content = seed.Seed(
+def seed_of(folder: Path, **more: tuple[str, ...]) -> seed.Seed:
+    (folder / "key").write_text("PRIVATE")
+    (folder / "key.pub").write_text("ssh-ed25519 AAAA node1")
+    return seed.Seed(
         hostname="node1",
-        host_key=tmp_path / "key",
+        host_key=folder / "key",
         authorized_key="ssh-ed25519 BBBB",
         guarded_password="canary",
         repository="http://10.0.2.2:8000",
+        **more,  # type: ignore[arg-type]
     )
-    files = {name: text for name, (_, text) in content.files().items()}
+
+
+def test_a_seed_says_who_a_node_is(tmp_path: Path) -> None:
+    files = {name: text for name, (_, text) in seed_of(tmp_path).files().items()}
     assert files["etc/hostname"] == "node1\n"
     assert files["etc/ssh/lab_authorized_keys"] == "ssh-ed25519 BBBB\n"
     assert files["etc/apt/sources.list"] == "deb [trusted=yes] http://10.0.2.2:8000 ./\n"
     assert "canary" not in "".join(files.values())
 
 
-@pytest.mark.parametrize("name", ["gitVersion=v1.20.2", "gitMajor=1", "gitMinor=20"])
-def test_kube_proxy_knows_its_version(name: str) -> None:
-    package = "k8s.io/kubernetes/vendor/k8s.io/component-base/version"
-    assert f"-X {package}.{name}" in kubernetes.linker_flags()
+def test_only_a_node_of_a_cluster_has_endpoints(tmp_path: Path) -> None:
+    assert "etc/lab-endpoints" not in seed_of(tmp_path).files()
+    seed_with = seed_of(tmp_path, endpoints=("10.244.0.11", "10.244.0.12"))
+    assert seed_with.files()["etc/lab-endpoints"] == (0o644, "10.244.0.11\n10.244.0.12\n")
 
 
-def test_the_compiler_asks_no_network() -> None:
-    assert kubernetes.environment(Path("/build"))["GOPROXY"] == "off"
+def test_the_endpoints_serve_where_the_services_lead() -> None:
+    script = (image.GUEST / "files/usr/lib/nodeprep-lab/endpoints").read_text()
+    tcp, udp = objects.TARGET_PORTS["TCP"], objects.TARGET_PORTS["UDP"]
+    assert f'--tcp "$address:{tcp}" --udp "$address:{udp}"' in script

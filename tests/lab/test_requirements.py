@@ -47,6 +47,23 @@ def test_all_problems_come_at_once_with_the_line_to_type(
     assert caught.value.hint.startswith("apt-get install apt-utils e2fsprogs mmdebstrap")
 
 
+@pytest.mark.parametrize("wish", ["kube_proxy", "cluster"])
+def test_what_is_built_from_source_needs_what_unpacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str
+) -> None:
+    monkeypatch.setattr(requirements, "find", lambda _: None)
+    for wishes, needed in (({}, False), ({wish: True}, True)):
+        with pytest.raises(LabError) as caught:
+            requirements.check(settings(tmp_path, **wishes))
+        assert ("dpkg-dev" in caught.value.hint) == needed
+
+
+def test_a_control_plane_needs_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "available_memory", lambda _: 0)
+    with pytest.raises(LabError, match="for 1 nodes and the control plane: 954 MiB wanted"):
+        requirements.check(settings(tmp_path, nodes=1, cluster=True))
+
+
 def test_memory_is_read_in_bytes() -> None:
     assert requirements.available_memory("MemTotal: 9 kB\nMemAvailable:   2 kB\n") == 2048
     assert requirements.available_memory("") == 0
