@@ -30,24 +30,38 @@ Exit codes:
   130  interrupted"""
 
 
+_ROLL = {
+    "switch": "Move serving nodes to another kube-proxy mode, one by one.",
+    "rollback": "Take a finished roll back, node by node.",
+    "runs": "List the rolls that were begun from here.",
+}
+
+
 class LazyGroup(click.Group):
     """Commands that are imported only when they are called or asked for help."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the lab only for ``nodeprep lab``."""
-        if cmd_name != "lab":
-            return super().get_command(ctx, cmd_name)
-        from nodeprep.lab.commands import lab
+        """Import the lab only for ``nodeprep lab``, and the roll only for its own commands."""
+        if cmd_name == "lab":
+            from nodeprep.lab.commands import lab
 
-        return lab
+            return lab
+        if cmd_name in _ROLL:
+            from nodeprep import roll_commands
+
+            return getattr(roll_commands, cmd_name)  # type: ignore[no-any-return]
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands; the lab's line is told here, for its module is not loaded for it."""
+        """List the commands; some lines are told here, for their modules are not loaded for it."""
         rows = [
             (name, command.get_short_help_str(60))
             for name, command in sorted(self.commands.items())
         ]
-        rows.append(("lab", "Virtual nodes with kernels of their own, to rehearse on."))
+        rows += [
+            ("lab", "Virtual nodes with kernels of their own, to rehearse on."),
+            *_ROLL.items(),
+        ]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
 
@@ -62,12 +76,12 @@ def nodeprep() -> None:
 
 def on_nodes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every command which visits nodes has."""
-    for option in reversed(_NODE_OPTIONS):
+    for option in reversed((*WHICH_NODES, *_HOW)):
         command = option(command)
     return command
 
 
-_NODE_OPTIONS = (
+WHICH_NODES = (
     click.option(
         "-i",
         "--inventory",
@@ -86,20 +100,22 @@ _NODE_OPTIONS = (
     ),
     click.option("--local", is_flag=True, help="The machine this runs on, without SSH."),
     click.option(
-        "-t",
-        "--topic",
-        "topics",
-        multiple=True,
-        type=click.Choice(TOPICS),
-        help="Only this topic; may be given again.",
-    ),
-    click.option(
         "-p",
         "--parallel",
         type=click.IntRange(1, 1000),
         default=25,
         show_default=True,
         help="How many nodes at once.",
+    ),
+)
+_HOW = (
+    click.option(
+        "-t",
+        "--topic",
+        "topics",
+        multiple=True,
+        type=click.Choice(TOPICS),
+        help="Only this topic; may be given again.",
     ),
     click.option(
         "--deadline",
@@ -125,8 +141,8 @@ def facts(**given: Any) -> None:
     """Show what the nodes say of themselves; change nothing."""
     from nodeprep import runner
 
-    with _session(given) as (_, nodes, options):
-        outcomes = _collect(runner.verify_nodes(nodes, options), nodes, "facts")
+    with session(given) as (_, nodes, options):
+        outcomes = collect(runner.verify_nodes(nodes, options), nodes, "facts")
         _show("facts", outcomes, given["output"], runner.exit_code(outcomes, wanted=_always))
 
 
@@ -137,8 +153,8 @@ def verify(*, quiet: bool, **given: Any) -> None:
     """Say whether the nodes are as wanted, and what to type where not; change nothing."""
     from nodeprep import runner
 
-    with _session(given) as (_, nodes, options):
-        outcomes = _collect(runner.verify_nodes(nodes, options), nodes, "verify")
+    with session(given) as (_, nodes, options):
+        outcomes = collect(runner.verify_nodes(nodes, options), nodes, "verify")
         code = runner.exit_code(outcomes, wanted=runner.is_ready)
         _show("verify", outcomes, given["output"], code, quiet=quiet)
 
@@ -151,8 +167,8 @@ def plan(*, out: Path | None, **given: Any) -> None:
     from nodeprep import plan as plan_
     from nodeprep import runner
 
-    with _session(given) as (inventory, nodes, options), _saving(out) as save:
-        outcomes = _collect(runner.plan_nodes(nodes, options), nodes, "plan")
+    with session(given) as (inventory, nodes, options), _saving(out) as save:
+        outcomes = collect(runner.plan_nodes(nodes, options), nodes, "plan")
         save(plan_.document(outcomes, inventory, options.chapters))
         code = runner.exit_code(outcomes, wanted=lambda o: not o.changes and runner.is_ready(o))
         _show("plan", outcomes, given["output"], code)
@@ -169,10 +185,10 @@ def apply(*, file: Path | None, **given: Any) -> None:
     from nodeprep import plan as plan_
     from nodeprep import runner
 
-    with _session(given) as (inventory, nodes, options):
+    with session(given) as (inventory, nodes, options):
         saved = plan_.read(_text(file), str(file), inventory) if file else None
         chosen, how = _of_plan(saved, nodes, options) if saved else (nodes, options)
-        outcomes = _collect(runner.apply_nodes(chosen, how, saved), chosen, "apply")
+        outcomes = collect(runner.apply_nodes(chosen, how, saved), chosen, "apply")
         code = runner.exit_code(outcomes, wanted=runner.is_ready)
         _show("apply", outcomes, given["output"], code)
 
@@ -191,9 +207,13 @@ def schema() -> None:
 
 
 @contextmanager
-def _session(
-    given: dict[str, Any],
+def session(
+    given: Mapping[str, Any],
 ) -> "Iterator[tuple[Inventory, tuple[Node, ...], Options]]":
+    """Give the inventory, the nodes chosen from it, and how they are visited.
+
+    While it lasts, the first Ctrl-C sets the options' ``stop``, and the second ends the process.
+    """
     import dataclasses
 
     from nodeprep import executors, inventory, runner
@@ -207,9 +227,9 @@ def _session(
     passwords = runner.passwords(nodes)
     with executors.stopping_on_signals() as stop:
         options = runner.Options(
-            topics=given["topics"],
+            topics=given.get("topics", ()),
             parallel=given["parallel"],
-            limits=dataclasses.replace(runner.Options().limits, apply=given["deadline"]),
+            limits=dataclasses.replace(runner.Options().limits, apply=given.get("deadline", 900)),
             passwords=passwords,
             stop=stop,
         )
@@ -228,7 +248,8 @@ def _of_plan(
     return chosen, dataclasses.replace(options, topics=tuple(saved["topics"]))
 
 
-def _collect(outcomes: "Iterable[Outcome]", nodes: "Sequence[Node]", verb: str) -> "list[Outcome]":
+def collect(outcomes: "Iterable[Outcome]", nodes: "Sequence[Node]", verb: str) -> "list[Outcome]":
+    """Return the outcomes in the order of ``nodes``, and show meanwhile how many have come."""
     from nodeprep.console import with_progress
 
     position = {node.name: place for place, node in enumerate(nodes)}

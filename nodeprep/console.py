@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from nodeprep.model import Outcome
@@ -44,6 +45,33 @@ def blocks(
     for identity, names in owners.items():
         grouped.setdefault(tuple(names), []).append(first[identity])
     return sorted(grouped.items(), key=lambda block: -len(block[0]))
+
+
+Show = Callable[[str], None]
+Draw = Callable[[Sequence[tuple[str, ...]]], None]
+
+
+@contextmanager
+def live() -> Iterator[tuple[Show, Draw]]:
+    """Give a way to print lines, and one to redraw a table below them.
+
+    Where standard output is no terminal the lines are all there is.
+    """
+    if not sys.stdout.isatty():
+        yield lambda text: print(text, flush=True), lambda _: None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    def draw(rows: Sequence[tuple[str, ...]]) -> None:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        shown.update(table, refresh=True)
+
+    with Live(console=Console(), auto_refresh=False, transient=True) as shown:
+        yield lambda text: shown.console.print(text, markup=False, highlight=False), draw
 
 
 def with_progress(outcomes: Iterable[Outcome], total: int, verb: str) -> Iterator[Outcome]:

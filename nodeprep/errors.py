@@ -14,6 +14,7 @@
     ├── NodeFailed               1   the node answered, and what it answered is a failure
     │   └── FactError            1   an answer that cannot be read
     ├── LabError                 2   virtual nodes cannot be had here
+    ├── NeedsOperator            5   nothing more can be done without a hand on the node
     └── Interrupted              130 the operator said stop
 
 An error is data: ``message`` says what is, ``hint`` what to type. It is printed as it is, and
@@ -115,6 +116,12 @@ class LabError(NodeprepError):
     """Virtual nodes cannot be had on this machine, or one of them broke."""
 
     exit_code = 2
+
+
+class NeedsOperator(NodeprepError):
+    """A node is neither as it was nor as it should be, and nothing more is done to it."""
+
+    exit_code = 5
 
 
 class Interrupted(NodeprepError):

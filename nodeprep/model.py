@@ -110,9 +110,18 @@ class KubeProxy:
     @property
     def metrics_endpoint(self) -> tuple[str, str]:
         """Host and port at which the node itself reaches the metrics server and ``/proxyMode``."""
-        host, _, port = self.metrics_bind_address.rpartition(":")
-        everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104
-        return everywhere.get(host, host), port
+        return _reached(self.metrics_bind_address)
+
+    @property
+    def healthz_endpoint(self) -> tuple[str, str]:
+        """Host and port at which the node itself reaches the health server."""
+        return _reached(self.healthz_bind_address)
+
+
+def _reached(bind_address: str) -> tuple[str, str]:
+    host, _, port = bind_address.rpartition(":")
+    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104
+    return everywhere.get(host, host), port
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,15 @@ from typing import Any
 from nodeprep import files, frames
 from nodeprep.errors import FactError
 from nodeprep.model import Fact, Facts, Node
-from nodeprep.shell import HTTP_GET, Script, join, whole
+from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, join, whole
 from nodeprep.story import Topic
 
 
 def script(node: Node, topics: Sequence[Topic], nonce: str) -> Script:
     """Return the script that reads all facts of ``topics`` in one session; it changes nothing."""
-    return whole(join([Script(frames.open_frames(nonce), HTTP_GET), body(node, topics), TOTAL], ""))
+    return whole(
+        join([Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN), body(node, topics), TOTAL], "")
+    )
 
 
 TOTAL = Script("total\n")

@@ -56,24 +56,24 @@ def verify_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and judge it; nothing is changed."""
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = _probe(node, session, options)
+        facts = read(node, session, options.chapters, options.limits)
         return Outcome(
             node=node, facts=facts, findings=verify.findings(node, facts, options.chapters)
         )
 
-    return _over(nodes, options, work)
+    return over(nodes, options, work)
 
 
 def plan_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and say what an apply would do; nothing is changed."""
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = _probe(node, session, options)
+        facts = read(node, session, options.chapters, options.limits)
         changes = plan.changes(node, facts, options.chapters)
         findings = verify.findings(node, facts, options.chapters)
         return Outcome(node=node, facts=facts, changes=changes, findings=findings)
 
-    return _over(nodes, options, work)
+    return over(nodes, options, work)
 
 
 def apply_nodes(
@@ -84,45 +84,54 @@ def apply_nodes(
     With a ``saved`` plan (see ``plan.document``) a node that is no longer as the plan saw it is
     left alone. A node with nothing to do is read once and not touched.
     """
-    run = apply_.Run(id=_run_id(), operator=_operator())
+    run = apply_.Run(id=run_id(), operator=operator())
 
     def before(node: Node) -> None:
         if saved is not None:
             plan.knows(saved, node)
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = _probe(node, session, options)
+        facts = read(node, session, options.chapters, options.limits)
         changes = plan.changes(node, facts, options.chapters)
         if saved is not None:
             plan.expect(saved, node, changes)
         if not changes:
             findings = verify.findings(node, facts, options.chapters)
             return Outcome(node=node, facts=facts, findings=findings)
-        return _change(node, session, changes, options, run)
+        return change(
+            node, session, changes, topics=options.chapters, run=run, limits=options.limits
+        )
 
-    return _over(nodes, options, work, before)
+    return over(nodes, options, work, before)
 
 
 # --- one node -------------------------------------------------------------------------------
 
 
-def _probe(node: Node, session: Session, options: Options) -> Facts:
+def read(node: Node, session: Session, topics: Sequence[Topic], limits: Limits) -> Facts:
+    """Ask ``node`` all questions of ``topics`` in one session."""
     nonce = secrets.token_hex(8)
-    script = probe.script(node, options.chapters, nonce)
-    return probe.parse(session.run(script, options.limits.probe), node, options.chapters, nonce)
+    script = probe.script(node, topics, nonce)
+    return probe.parse(session.run(script, limits.probe), node, topics, nonce)
 
 
-def _change(
+def change(
     node: Node,
     session: Session,
     changes: Sequence[Change],
-    options: Options,
+    *,
+    topics: Sequence[Topic],
     run: apply_.Run,
+    limits: Limits,
 ) -> Outcome:
-    nonce, topics = secrets.token_hex(8), options.chapters
+    """Make ``changes`` on ``node`` and read it again, in one session; a failed step is an error.
+
+    Raises LockHeld, StalePlan or NodeFailed where nothing was changed.
+    """
+    nonce = secrets.token_hex(8)
     script = apply_.script(node, changes, topics, run, nonce)
     try:
-        output = session.run(script, options.limits.apply)
+        output = session.run(script, limits.apply)
     except Unreachable as error:
         steps = apply_.how_far(error.output, changes, nonce)
         return Outcome(node=node, changes=tuple(changes), steps=steps, error=_lost(error))
@@ -158,12 +167,13 @@ def _failed(steps: Iterable[StepResult], log: str) -> NodeprepError | None:
     )
 
 
-def _over(
+def over(
     nodes: Sequence[Node],
     options: Options,
     work: Callable[[Node, Session], Outcome],
     before: Callable[[Node], None] = lambda _: None,
 ) -> Iterator[Outcome]:
+    """Do ``work`` over a session with each node, and yield what came of it; nothing is raised."""
     refused: set[str] = set()
 
     def guarded(node: Node) -> Outcome:
@@ -182,7 +192,7 @@ def _over(
             outcome = Outcome(node=node, error=NodeFailed(told, hint="please report this"))
         return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
-    ready = [_with_kubeconfig(node) for node in nodes]
+    ready = [with_kubeconfig(node) for node in nodes]
     return executors.threads(guarded, ready, options.parallel, options.stop)
 
 
@@ -195,7 +205,11 @@ def _not_refused(node: Node, refused: set[str]) -> None:
 # --- secrets and names ----------------------------------------------------------------------
 
 
-def _with_kubeconfig(node: Node) -> Node:
+def with_kubeconfig(node: Node) -> Node:
+    """Return ``node`` with the content of its kubeconfig, where the inventory names a file here.
+
+    Raises UsageError where it cannot be read.
+    """
     proxy = node.desired.kube_proxy
     if proxy.kubeconfig_from is None or proxy.style == "unmanaged":
         return node
@@ -255,11 +269,13 @@ def _read(path: str | int, setting: str, lines: int | None = None) -> str:
         raise UsageError(f"{setting}: {path}: {error}") from error
 
 
-def _run_id() -> str:
+def run_id() -> str:
+    """Return an id that begins with the time, and that no other run has."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _operator() -> str:
+def operator() -> str:
+    """Return who runs this, and where."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 

@@ -75,6 +75,47 @@ print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=3).read().dec
 """
 """Defines ``http_get HOST PORT PATH``: prints the body that a plain HTTP server answers."""
 
+TCP_OPEN = """\
+# shellcheck disable=SC2016
+tcp_open() {
+  if command -v bash >/dev/null; then
+    timeout "${3:-3}" bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null
+  elif command -v nc >/dev/null; then
+    timeout "${3:-3}" nc -z "$1" "$2" 2>/dev/null
+  elif command -v python3 >/dev/null; then
+    python3 -c 'import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))' \
+      "$1" "$2" "${3:-3}" 2>/dev/null
+  elif command -v perl >/dev/null; then
+    timeout "${3:-3}" perl -MIO::Socket::IP -e 'IO::Socket::IP->new(
+      PeerHost => $ARGV[0], PeerPort => $ARGV[1]) or exit 1' "$1" "$2" 2>/dev/null
+  elif command -v curl >/dev/null; then
+    case $(curl -s -o /dev/null -w '%{time_connect}' -m "${3:-3}" "http://$1:$2/" 2>/dev/null) in
+      '' | 0 | 0.000000) return 1 ;;
+    esac
+  else
+    echo no-tcp-client
+    return 1
+  fi
+}
+# shellcheck disable=SC2016
+http_ok() {
+  if command -v curl >/dev/null; then
+    curl -sf -o /dev/null -m 5 --noproxy '*' "http://$1:$2$3"
+  elif command -v wget >/dev/null; then
+    timeout 6 wget -q -T 5 -O /dev/null "http://$1:$2$3"
+  elif command -v bash >/dev/null; then
+    timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1" || exit
+      printf "GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n" "$2" >&3
+      IFS= read -r line <&3; case $line in "HTTP/1."?" "2*) ;; *) exit 1 ;; esac' "$1" "$2" "$3"
+  else
+    echo no-http-client
+    return 1
+  fi
+}
+"""
+"""Defines ``tcp_open HOST PORT [SECONDS]``, and ``http_ok HOST PORT PATH`` for a 2xx answer."""
+
 
 def quote(value: str | Secret) -> Script:
     """Return ``value`` as exactly one word of POSIX sh, whatever it holds.

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from nodeprep import ipvs
 from nodeprep.errors import FactError
+from nodeprep.rollout.artefacts import ARTEFACTS
 from nodeprep.story import STORY
 from tests import facts
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
     **{fact.name: fact.parse for topic in STORY for fact in topic.FACTS},
     "ipvsadm": ipvs.parse,
+    ARTEFACTS.name: ARTEFACTS.parse,
 }
 RECORDINGS = [(name, system) for name in sorted(PARSERS) for system in facts.systems(name)]
 

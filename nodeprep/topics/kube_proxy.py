@@ -46,7 +46,7 @@ def _binary_script(node: Node) -> str:
     return (
         f"if [ -x {binary} ] && [ ! -d {binary} ]; then\n"
         f"  stat -L -c 'mtime %Y' {binary}\n"
-        f"  timeout 10 {binary} --version 2>&1 | head -n 3\n"
+        f"  timeout 30 {binary} --version 2>&1 | head -n 3\n"
         "fi\n:"
     )
 
@@ -123,6 +123,14 @@ def secrets(node: Node) -> tuple[str, ...]:
 
 
 def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
+    """Return the steps to what ``node`` should be; none where that is another mode than it serves.
+
+    A mode is changed with care, node by node: that is what ``nodeprep switch`` is for.
+    """
+    return () if _to_switch(node, facts) else steps(node, facts)
+
+
+def steps(node: Node, facts: Facts) -> tuple[Change, ...]:
     """Write what differs; then, only where it is needed, reload, enable and restart."""
     if node.desired.kube_proxy.style == "unmanaged" or not _knows_mode(node, facts):
         return ()
@@ -135,6 +143,27 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     steps = () if _refused(node, facts) else _service_changes(node, facts, written)
     serving = facts[SERVICE].active == "active"
     return tuple(replace(change, disruptive=serving) for change in (*written, *steps))
+
+
+def _to_switch(node: Node, facts: Facts) -> bool:
+    on_disk = mode_on_disk(node, facts)
+    return facts[SERVICE].active == "active" and on_disk not in ("", node.desired.kube_proxy.mode)
+
+
+def mode_on_disk(node: Node, facts: Facts) -> str:
+    """Return the mode that kube-proxy's files ask for, empty where they cannot be read."""
+    proxy = node.desired.kube_proxy
+    unit, config = (_text(facts.file(path)) for path in (proxy.unit, proxy.config))
+    if "--config" not in unit:
+        config = ""
+    asked = re.search(r"--proxy-mode[= ]\"?(\w+)", unit) or re.search(
+        r"^mode: *[\"']?(\w*)", config, re.MULTILINE
+    )
+    return asked[1] or "iptables" if asked else ""
+
+
+def _text(state: FileState) -> str:
+    return (state.content or b"").decode("utf-8", "replace")
 
 
 def _knows_mode(node: Node, facts: Facts) -> bool:
@@ -241,10 +270,11 @@ def _files(node: Node, facts: Facts) -> tuple[Finding, ...]:
     if not _knows_mode(node, facts):
         return ()
     adopt = node.desired.adopt
-    return tuple(
+    found = tuple(
         files.finding(NAME, file, facts.file(file.path), adopt=adopt)
         for file in desired(node, facts)
     )
+    return tuple(replace(f, hint=_remedy(node, facts)) if f.hint == APPLY else f for f in found)
 
 
 def _binary(node: Node, facts: Facts) -> Finding:
@@ -326,6 +356,8 @@ def _remedy(node: Node, facts: Facts) -> str:
     # A masked unit is somebody's decision, and beside a refused file nothing is started.
     if facts[SERVICE].load == "masked":
         return f"systemctl unmask {node.desired.kube_proxy.unit_name}"
+    if _to_switch(node, facts):
+        return f"nodeprep switch --to {node.desired.kube_proxy.mode}"
     refused = _refused(node, facts)
     return f"see {refused} above first" if refused else APPLY
 

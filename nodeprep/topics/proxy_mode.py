@@ -158,6 +158,8 @@ def _mode(node: Node, effective: Effective) -> Finding:
         why = f": {effective.complaints[0]}" if effective.complaints else ""
         unit = node.desired.kube_proxy.unit_name
         hint = f"journalctl -u {unit}; install what is missing, then: systemctl restart {unit}"
+        if not effective.complaints:
+            hint = f"nodeprep switch --to {wanted}, if its files ask for {seen}; else: {hint}"
         return _finding("mode", Status.FAIL, f"{seen} ({source}){why}", wanted, hint)
     return _unknown(node, effective, wanted)
 

@@ -1,7 +1,9 @@
 """The machine that nodeprep runs on, through the same scripts."""
 
+import os
 import shlex
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodeprep.errors import DeadlinePassed, FactError, LoginRefused, Unreachable
@@ -9,6 +11,30 @@ from nodeprep.frames import CAP
 from nodeprep.model import Node
 from nodeprep.shell import Script, Secret
 from nodeprep.transport.session import command_line, explained
+
+GATE_LIMIT = 60
+"""Seconds that an operator's own command may take here."""
+
+
+def run_here(command: str, more: Mapping[str, str]) -> tuple[int, str]:
+    """Run an operator's own command as they would, with ``more`` in its environment.
+
+    Returns its exit status, 124 where it took too long, and the end of what it said.
+    """
+    environment = {**os.environ, **more}
+    try:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=GATE_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 124, f"no end within {GATE_LIMIT} s"
+    return done.returncode, done.stdout.decode("utf-8", "backslashreplace")[-500:].strip()
 
 
 @dataclass(frozen=True, kw_only=True)

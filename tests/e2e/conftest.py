@@ -21,6 +21,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         nodes=1,
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
+        cluster=getattr(request.module, "CLUSTER", False),
     )
     yield lifecycle.up(settings, say=print)
     lifecycle.down(folder)

@@ -1,0 +1,20 @@
+"""A roll: a fleet moves from one kube-proxy mode to another, node by node, with a way back.
+
+Everything in this room is pure: it decides, and writes the scripts that nodes run.
+
+::
+
+    batches     which nodes go together, and how many may be in hand
+    machine     what is done next, after each thing that happened
+    replay      where a roll goes on that was cut short
+    switching   the contract: what "switch this node" means for one kind of cluster
+    systemd     its first keeper: kube-proxy as a systemd unit
+    way_back    what a node keeps before it is switched, and how it returns by itself
+    bridge      services kept alive while kube-proxy cleans before its first sync
+    leftovers   what a mode leaves in the kernel, taken away piece by piece
+    foreign_ipvs  virtual servers of others, kept over kube-proxy's flush
+    artefacts   what a mode must have in the kernel, and what it must not
+    gates       what is asked of a node after each step, and judged
+    preflight   what is asked of all nodes before the first is touched
+    operator    an operator's own gates and probe
+"""
