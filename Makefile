@@ -20,10 +20,17 @@ define install
   DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -q -y install --no-install-recommends $(1)
 endef
 
-.PHONY: demo test check fmt lock lab-packages test-packages clean
+.PHONY: demo demo-switch bench test check fmt lock lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
+
+demo-switch: $(STAMP) lab-packages
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo-switch.sh
+
+# The gap of each way to switch, measured: see bench/README.md.
+bench: $(STAMP) lab-packages
+	$(BIN)/python bench/switch_gap.py
 
 test: test-packages check
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m lab
