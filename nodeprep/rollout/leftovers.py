@@ -97,6 +97,8 @@ remove_rules() {
 }
 """
 
+# A client that goes on from its old port would be led past the new mode's rules for as long as the
+# kernel remembers it: so what was said to a service over UDP is forgotten with its virtual server.
 # ipvsadm reads as many commands as it is given: a process for each of 20,000 would take minutes.
 _NAMING = """\
 function other(server) {}
@@ -119,6 +121,16 @@ remove_virtual_servers() {
     return 1
   fi
   echo "removed $(printf '%s\\n' "$doomed" | wc -l) virtual servers"
+  forget_datagrams
+}
+forget_datagrams() {
+  command -v conntrack >/dev/null || return 0
+  printf '%s\\n' "$doomed" | sed -n 's/^-D -u //p' | while IFS= read -r place; do
+    address=${place%:*}
+    address=${address#[[]}
+    conntrack -D -p udp --orig-dst "${address%[]]}" --dport "${place##*:}" >/dev/null 2>&1
+  done
+  return 0
 }
 remove_device() {
   grep -q '^ *kube-ipvs0:' /proc/net/dev || return 0

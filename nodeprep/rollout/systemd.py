@@ -72,11 +72,13 @@ class Systemd:
         return gates.findings(verb, node, facts, aim)
 
     def pending(self, verb: Verb, facts: Facts, aim: Aim) -> int:
-        """Return the connections through virtual servers that are to be removed."""
+        """Return the open TCP connections through virtual servers that are to be removed.
+
+        What UDP leaves there is no connection, and stays for minutes: it is not waited for.
+        """
         if verb != "linger" or (current(facts), aim.to) != ("ipvs", "iptables"):
             return int(verb == "soak")
-        seen = facts[artefacts.ARTEFACTS]
-        return seen.established + seen.udp
+        return facts[artefacts.ARTEFACTS].established
 
 
 # --- the verbs ------------------------------------------------------------------------------

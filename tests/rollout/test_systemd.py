@@ -190,7 +190,7 @@ def test_a_rollback_that_is_resumed_does_not_restart_what_is_back() -> None:
 def test_open_connections_are_waited_for_only_where_they_would_be_cut(gone: Mode, to: Mode) -> None:
     seen = Artefacts(established=3, udp=2)
     facts = facts_in(to, to, {RECORD: kept("armed", gone), artefacts.ARTEFACTS: seen})
-    expected = 5 if (gone, to) == ("ipvs", "iptables") else 0
+    expected = 3 if (gone, to) == ("ipvs", "iptables") else 0
     assert KIND.pending("linger", facts, aim(to)) == expected
 
 

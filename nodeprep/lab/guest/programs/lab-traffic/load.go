@@ -64,6 +64,8 @@ func schedule(probes *probes, tally *tally, out string, ended func(time.Duration
 			probes.wait(tally.start.Add(due))
 		}
 		probes.begin(tally.begin(due))
+		// However late the schedule is, answers are heard: unread they would count as silence.
+		probes.wait(time.Now())
 		if out != "-" && time.Since(written) >= progressEvery {
 			replace(out, tally.summary(false))
 			written = time.Now()

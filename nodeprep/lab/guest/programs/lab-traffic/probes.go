@@ -146,14 +146,22 @@ func (p *probes) wait(until time.Time) {
 	if pause < 0 {
 		pause = 0
 	}
+	for p.hear(int(pause)) {
+		pause = 0
+	}
+	p.expire()
+}
+
+// hear proceeds with what has happened within some milliseconds, and tells whether there is more.
+func (p *probes) hear(milliseconds int) bool {
 	var events [64]syscall.EpollEvent
-	count, _ := syscall.EpollWait(p.epoll, events[:], int(pause))
+	count, _ := syscall.EpollWait(p.epoll, events[:], milliseconds)
 	for number := 0; number < count; number++ {
 		if one := p.open[events[number].Fd]; one != nil {
 			p.proceed(one, events[number].Events)
 		}
 	}
-	p.expire()
+	return count == len(events)
 }
 
 func (p *probes) proceed(one *probe, events uint32) {
