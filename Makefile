@@ -10,8 +10,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-utils uidmap \
   openssh-client
-# A real sshd and a second shell for the tests of what runs on nodes.
-TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox
+# A real sshd, a second shell, and what the rules of a network namespace are made with.
+TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset
 
 # Installs what is missing of the packages, and asks the network for nothing where nothing is.
 define install

@@ -4,7 +4,9 @@ One virtual node, a real control plane, 50 new connections a second through a Cl
 documented way is to stop kube-proxy, to run it once with ``--cleanup``, and to start it in the new
 mode. Into and out of nftables the node runs the lab's stand-in for a newer kube-proxy.
 
-    python bench/switch_gap.py            (about a quarter of an hour; prints a table)
+    python bench/switch_gap.py [FROM:TO:WAY ...]      such as ipvs:iptables:documented
+
+Without arguments it takes all six directions both ways: an hour where processors are emulated.
 """
 
 import json
@@ -73,7 +75,7 @@ class Bench:
         self.on_node(
             "systemctl reset-failed bench-load 2>/dev/null; rm -f /run/bench.json; "
             "systemd-run --quiet --unit=bench-load lab-traffic load --to 10.254.7.7:80 "
-            "--rate 50 --seconds 900 --out /run/bench.json"
+            "--rate 50 --reset --seconds 900 --out /run/bench.json"
         )
         time.sleep(CALM)
         came: dict[str, Any] = {}
@@ -115,14 +117,16 @@ WAYS = {"documented": documented, "nodeprep": careful}
 
 def measure(bench: Bench) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Go each direction in each way, back to its beginning by the careful one between them."""
+    chosen = sys.argv[1:]
     for gone, to, binary in DIRECTIONS:
         for name, way in WAYS.items():
+            if chosen and f"{gone}:{to}:{name}" not in chosen:
+                continue
             be_in(bench, gone, binary)
             bench.prepare(to, binary)
             with bench.load() as came:
                 way(bench, to, binary)
             yield f"{gone} -> {to}", name, binary, came
-            be_in(bench, to, binary)
 
 
 def be_in(bench: Bench, mode: str, binary: str) -> None:

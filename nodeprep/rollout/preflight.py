@@ -181,7 +181,7 @@ def _needed(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
         *_kept(facts, aim),
         *_files(node, facts, aim),
         *(
-            _prepared(finding, aim.to)
+            _prepared(finding, aim)
             for topic in PREPARED
             for finding in topic.findings(aimed, facts)
             if finding.status is Status.FAIL
@@ -271,10 +271,15 @@ def _files(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     )
 
 
-def _prepared(finding: Finding, mode: Mode) -> Finding:
+def _prepared(finding: Finding, aim: Aim) -> Finding:
+    if aim.restores:
+        # It was in that mode before: what has changed since is worth knowing, and no hindrance.
+        return dataclasses.replace(finding, topic=NAME, status=Status.WARN)
     if finding.hint != APPLY:
         return dataclasses.replace(finding, topic=NAME)
-    hint = f"set `mode: {mode}` in the inventory, then: nodeprep apply (it leaves kube-proxy alone)"
+    hint = (
+        f"set `mode: {aim.to}` in the inventory, then: nodeprep apply (it leaves kube-proxy alone)"
+    )
     return dataclasses.replace(finding, topic=NAME, hint=hint)
 
 

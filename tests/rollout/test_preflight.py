@@ -188,6 +188,15 @@ def test_only_a_roll_that_was_finished_can_be_taken_back(state: str, refused: bo
     assert ("kept files" in told) == refused
 
 
+def test_what_a_node_lacks_of_the_old_mode_does_not_keep_it_from_going_back_there() -> None:
+    found = facts({way_back.restored("earlier"): Record(state="settled")}, mode="ipvs")
+    away = judged(found, aim("nftables"))
+    home = judged(found, aim("nftables", restores="earlier"))
+    lacking = {name for name, one in away.items() if one.hint.startswith("set `mode: ")}
+    assert lacking
+    assert {home[name].status for name in lacking} == {Status.WARN}
+
+
 def test_ipvs_is_said_to_leave_since_1_35() -> None:
     newer = {BINARY: Binary(present=True, version=Version(1, 35), mtime=NOW - 9000)}
     told = judged(facts(newer), aim("ipvs"))["ipvs"]
