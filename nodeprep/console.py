@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TypeVar
 
 from nodeprep.model import Outcome
@@ -47,18 +48,20 @@ def blocks(
     return sorted(grouped.items(), key=lambda block: -len(block[0]))
 
 
-Show = Callable[[str], None]
-Draw = Callable[[Sequence[tuple[str, ...]]], None]
+@dataclass(frozen=True)
+class Screen:
+    """Ways to print a line, to redraw the table below the lines, and to ask meanwhile."""
+
+    show: Callable[[str], None]
+    draw: Callable[[Sequence[tuple[str, ...]]], None]
+    aside: Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def live() -> Iterator[tuple[Show, Draw]]:
-    """Give a way to print lines, and one to redraw a table below them.
-
-    Where standard output is no terminal the lines are all there is.
-    """
+def live() -> Iterator[Screen]:
+    """Give a screen; where standard output is no terminal the lines are all there is."""
     if not sys.stdout.isatty():
-        yield lambda text: print(text, flush=True), lambda _: None
+        yield Screen(lambda text: print(text, flush=True), lambda _: None, nullcontext)
         return
     from rich.console import Console
     from rich.live import Live
@@ -70,8 +73,18 @@ def live() -> Iterator[tuple[Show, Draw]]:
             table.add_row(*row)
         shown.update(table, refresh=True)
 
+    @contextmanager
+    def aside() -> Iterator[None]:
+        # A question would be drawn over, and its answer too.
+        shown.stop()
+        yield
+        shown.start()
+
+    def show(text: str) -> None:
+        shown.console.print(text, markup=False, highlight=False)
+
     with Live(console=Console(), auto_refresh=False, transient=True) as shown:
-        yield lambda text: shown.console.print(text, markup=False, highlight=False), draw
+        yield Screen(show, draw, aside)
 
 
 def with_progress(outcomes: Iterable[Outcome], total: int, verb: str) -> Iterator[Outcome]:

@@ -415,7 +415,7 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
     window: Window | None = asked.given["window"]
     with _telling(log.path, rows) as telling:
         terms = rolling.Terms(
-            ask=lambda reason: not asked.given["yes"] and _confirmed(f"{reason}; go on?"),
+            ask=lambda reason: not asked.given["yes"] and telling.asks(f"{reason}; go on?"),
             may_begin=lambda: window.refusal(datetime.now()) if window else "",  # noqa: DTZ005
             began=telling.began,
             say=telling.say,
@@ -437,13 +437,17 @@ class _Telling:
 
     rows: dict[str, Row]
     log: TextIO
-    show: Callable[[str], None]
-    draw: Callable[[list[tuple[str, str, str]]], None]
+    screen: console.Screen
     since: dict[str, float]
 
     def began(self, act: Act) -> None:
         """Start a node's clock with its first act."""
         self.since.setdefault(act.node, time.monotonic())
+
+    def asks(self, question: str) -> bool:
+        """Ask the operator, beside what is drawn."""
+        with self.screen.aside():
+            return _confirmed(question)
 
     def say(self, event: Event, state: Roll, told: rolling.Told | None) -> None:
         """Write one line of the log, and show it."""
@@ -452,8 +456,8 @@ class _Telling:
         text = report.line(event, state, told.seconds if told else 0.0)
         self.log.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")  # noqa: DTZ005
         self.log.flush()
-        self.show(text)
-        self.draw(report.table(state, self.rows))
+        self.screen.show(text)
+        self.screen.draw(report.table(state, self.rows))
 
     def _row(self, row: Row, event: Ended, told: rolling.Told) -> Row:
         spent = time.monotonic() - self.since.get(event.node, time.monotonic())
@@ -473,8 +477,8 @@ class _Telling:
 
 @contextmanager
 def _telling(path: Path, rows: dict[str, Row]) -> Iterator[_Telling]:
-    with path.with_suffix(".log").open("a") as log, console.live() as (show, draw):
-        yield _Telling(rows=rows, log=log, show=show, draw=draw, since={})
+    with path.with_suffix(".log").open("a") as log, console.live() as screen:
+        yield _Telling(rows=rows, log=log, screen=screen, since={})
 
 
 def _advise(asked: _Roll, ended: Roll) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeprep.console import blocks, printable, with_progress
+from nodeprep.console import blocks, live, printable, with_progress
 from nodeprep.errors import Unreachable
 from nodeprep.model import Node, Outcome
 
@@ -126,3 +126,14 @@ def test_on_a_terminal_it_is_told_how_many_have_come(monkeypatch: pytest.MonkeyP
     assert list(with_progress(OUTCOMES, 2, "verify")) == OUTCOMES
     assert "verify" in terminal.getvalue()
     assert "2/2" in terminal.getvalue()
+
+
+def test_without_a_terminal_a_roll_is_lines_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with live() as screen:
+        screen.show("node1  switch ok [1]")
+        screen.draw([("node1", "switching")])
+        with screen.aside():
+            screen.show("node2")
+    assert capsys.readouterr().out == "node1  switch ok [1]\nnode2\n"

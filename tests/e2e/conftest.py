@@ -9,6 +9,7 @@ from nodeprep.lab import lifecycle
 from nodeprep.lab.settings import Settings, default_cache
 from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator
+from tests.e2e.serving import serve
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,15 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def node(lab: Lab) -> Operator:
     """The one node of the lab."""
     return Operator(lab=lab, name="node1")
+
+
+@pytest.fixture(scope="module")
+def serving(node: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The node with a kube-proxy that serves; its rolls are kept in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        serve(node)
+        yield node
 
 
 @pytest.fixture

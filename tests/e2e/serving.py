@@ -1,0 +1,160 @@
+"""A node that serves, traffic to its services, and an observer's eyes on what is in its kernel."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.operator_of import Operator, Run
+
+SERVICE, CONFIG = "10.254.7.7:80", "/var/lib/kube-proxy/config.yaml"
+QUICK = ("--yes", "--soak", "1s", "--gate-limit", "90s", "--dead-man", "120s")
+FOREIGN = "192.0.2.1:80"
+STAND_IN = "/usr/local/bin/kube-proxy-stand-in"
+
+
+def serve(node: Operator) -> None:
+    """Let the node serve in iptables mode, beside things of others."""
+    wish(node, mode="iptables")
+    node.ask("sysctl -q -w net.netfilter.nf_conntrack_max=65536")
+    node.ask("apt-get -q update && apt-get -q -y install ipvsadm ipset nftables conntrack curl")
+    node.ask(
+        f"ipvsadm -A -t {FOREIGN} -s rr && ipvsadm -a -t {FOREIGN} -r 192.0.2.9:80 -m && "
+        "ipset create MINE hash:ip && ipset add MINE 192.0.2.7 && "
+        "iptables -A INPUT -m set --match-set MINE src -m comment --comment mine -j DROP && "
+        "iptables -t nat -A PREROUTING -d 192.0.2.8 -j RETURN && "
+        "iptables-legacy -A INPUT -s 192.0.2.6 -j DROP"
+    )
+
+
+def wish(node: Operator, **wishes: str) -> None:
+    """Write what kube-proxy should be into the lab's own inventory, and let apply prepare it."""
+    text = node.lab.inventory.read_text()
+    for name, value in wishes.items():
+        text = re.sub(rf"    {name}: .*\n", "", text)
+        text = text.replace("  kube_proxy:\n", f"  kube_proxy:\n    {name}: {value}\n")
+    node.lab.inventory.write_text(text)
+    prepared = node.nodeprep("apply")
+    assert prepared.code in (0, 1), prepared.out + prepared.err
+    assert "failed" not in prepared.out
+
+
+def foreign(node: Operator) -> str:
+    """Return all that is not kube-proxy's: rules of both backends, sets, virtual servers."""
+    return node.ask(
+        "for t in filter nat mangle; do iptables-nft-save -t $t; iptables-legacy-save -t $t; done "
+        "| sed 's/\\[[0-9:]*\\]//' | grep -v -e KUBE- -e '^#' -e '^:[A-Z]* ' -e '^[*]' -e COMMIT; "
+        "ipset save MINE; ipvsadm -Sn | grep -F 192.0.2.; iptables-save | grep -c NPREP || :"
+    )
+
+
+@contextmanager
+def load(node: Operator, rate: int = 10) -> Iterator[dict[str, Any]]:
+    """Open new connections meanwhile; afterwards the dictionary says what came of them."""
+    node.ask(
+        "rm -f /run/load.json; systemctl reset-failed load 2>/dev/null; systemd-run --quiet "
+        f"--unit=load lab-traffic load --to {SERVICE} --rate {rate} --reset --seconds 900 "
+        "--out /run/load.json"
+    )
+    came: dict[str, Any] = {}
+    yield came
+    came.update(json.loads(node.ask("systemctl stop load; cat /run/load.json")))
+
+
+@contextmanager
+def held(node: Operator) -> Iterator[dict[str, Any]]:
+    """Keep one connection open and in use; afterwards the dictionary says whether it lived."""
+    node.ask(
+        "rm -f /run/held.json; systemctl reset-failed held 2>/dev/null; systemd-run --quiet "
+        f"--unit=held lab-traffic hold --to {SERVICE} --every 500ms --out /run/held.json; sleep 2"
+    )
+    came: dict[str, Any] = {}
+    yield came
+    came.update(json.loads(node.ask("systemctl stop held; cat /run/held.json")))
+
+
+def artefacts(node: Operator) -> dict[str, int]:
+    """Count what each mode leaves, with the kernel's own tools."""
+    said = node.ask(
+        "echo iptables $(iptables-save -t nat | grep -c -- '-j KUBE-SVC-'); "
+        "echo device $(ip link show kube-ipvs0 2>/dev/null | wc -l); "
+        "echo servers $(ipvsadm -Sn | grep -c '^-A .* 10[.]254[.]0[.]1:443 '); "
+        "echo sets $(ipset list -n | grep -c ^KUBE-); "
+        "echo tables $(nft list tables | grep -c ' kube-proxy$'); "
+        "echo bridge $( (iptables-save; ipset list -n; nft list tables) | grep -cE "
+        "'NPREP|nodeprep-bridge')"
+    )
+    return {name: int(count) for name, count in map(str.split, said.splitlines())}
+
+
+def is_clean(node: Operator, mode: str) -> bool:
+    seen = artefacts(node)
+    there = {name for name, count in seen.items() if count}
+    return (
+        there
+        == {
+            "iptables": {"iptables"},
+            "ipvs": {"device", "servers", "sets"},
+            "nftables": {"tables"},
+        }[mode]
+    )
+
+
+def switch(node: Operator, to: str, *more: str) -> Run:
+    return node.nodeprep("switch", "--to", to, *QUICK, *more)
+
+
+def words(node: Operator, *arguments: str) -> list[str]:
+    return [arguments[0], "-i", str(node.lab.inventory), *arguments[1:]]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def begun(node: Operator, to: str, *more: str) -> "subprocess.Popen[str]":
+    """Begin a switch in a process of its own."""
+    command = [sys.executable, "-m", "nodeprep", *words(node, "switch", "--to", to, *QUICK, *more)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+    )
+
+
+def killed(node: Operator, point: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run nodeprep until it kills itself at a point; see ``tests.e2e.killed``."""
+    command = [sys.executable, "-m", "tests.e2e.killed", str(point), *words(node, *arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=600
+    )
+
+
+def nodeprep_runs() -> str:
+    command = [sys.executable, "-m", "nodeprep", "runs"]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=True
+    ).stdout
+
+
+def wait_for_record(verb: str) -> None:
+    """Wait until the newest roll says in its journal that it begins a verb."""
+    folder = Path(os.environ["XDG_STATE_HOME"]) / "nodeprep" / "runs"
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        journals = sorted(folder.glob("*.jsonl"))
+        if journals and f'"verb":"{verb}"' in journals[-1].read_text():
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"the roll never came to {verb}")
+
+
+def wait_until(node: Operator, command: str, *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while node.tried(command).code:
+        assert time.monotonic() < end, command
+        time.sleep(3)
