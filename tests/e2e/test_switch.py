@@ -96,7 +96,7 @@ def test_a_node_whose_controller_is_away_too_long_goes_back_by_itself(serving: O
     wait_for_record("soak")
     os.kill(process.pid, signal.SIGSTOP)
     kept = "/var/lib/nodeprep/switch/*"
-    wait_until(serving, f"grep -qx back $(ls -td {kept} | head -n 1)/state", seconds=300)
+    wait_until(serving, f"grep -qx back $(ls -td {kept} | head -n 1)/state", seconds=400)
     assert serving.ask(f"sha256sum {CONFIG}") == before
     assert is_clean(serving, "iptables")
     os.kill(process.pid, signal.SIGCONT)
