@@ -17,4 +17,5 @@ Everything in this room is pure: it decides, and writes the scripts that nodes r
     gates       what is asked of a node after each step, and judged
     preflight   what is asked of all nodes before the first is touched
     operator    an operator's own gates and probe
+    windows     the hours in which nodes may be begun
 """
