@@ -25,6 +25,13 @@ _KERNEL_OPTIONS = (
     "net.ifnames=0",
     "fsck.mode=skip",
     "mitigations=off",
+    # Emulated code is translated once for each place it runs at: see docs/lab.md for what it gave.
+    "norandmaps",
+    "nokaslr",
+    "init_on_alloc=0",
+    "apparmor=0",
+    # On one processor there is nobody to wait for, and rules of packets wait often.
+    "rcupdate.rcu_expedited=1",
     "random.trust_cpu=on",
     "systemd.show_status=no",
 )

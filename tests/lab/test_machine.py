@@ -18,7 +18,7 @@ NODE = machine.Machine(
     address="127.77.0.11",
     port=2222,
     machine_id="0123456789abcdef0123456789abcdef",
-    accelerator="tcg,tb-size=128",
+    accelerator="tcg,tb-size=512",
 )
 
 

@@ -129,9 +129,9 @@ def test_load_counts_each_connection_where_nobody_answers(
 def test_a_server_that_accepts_and_says_nothing_is_a_failure(traffic: Path) -> None:
     with socket.create_server((HERE, 0)) as silent:
         to = f"{HERE}:{silent.getsockname()[1]}"
-        words = ["--rate", "10", "--seconds", "0.5", "--timeout", "300ms"]
+        words = ["--rate", "10", "--seconds", "0.5", "--patience", "300ms"]
         told = load(traffic, "--to", to, *words)
-    assert (told["failed"], told["failures"][0]["error"]) == (5, "timeout")
+    assert (told["failed"], told["failures"][0]["error"]) == (5, "connected, but no answer")
 
 
 def test_an_answer_of_somebody_else_is_a_failure(traffic: Path) -> None:
