@@ -11,6 +11,7 @@ Everything in this room is pure: it decides, and writes the scripts that nodes r
     systemd     its first keeper: kube-proxy as a systemd unit
     way_back    what a node keeps before it is switched, and how it returns by itself
     bridge      services kept alive while kube-proxy cleans before its first sync
+    sources     the node's own connections, made independent of kube-ipvs0 before it goes
     leftovers   what a mode leaves in the kernel, taken away piece by piece
     foreign_ipvs  virtual servers of others, kept over kube-proxy's flush
     artefacts   what a mode must have in the kernel, and what it must not

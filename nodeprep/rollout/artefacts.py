@@ -129,12 +129,13 @@ class Rules:
 class Artefacts:
     """What kube-proxy's modes have left in the kernel, and what stands beside it.
 
-    ``addresses`` are those on kube-ipvs0; ``virtual_servers`` counts kube-proxy's own, and
-    ``established`` (TCP) and ``udp`` the connections through these. Of ``foreign_count`` virtual
-    servers of others, ``foreign_servers`` names up to 50, as ``TCP 192.0.2.1:80``. ``tables`` are
-    kube-proxy's and our own tables of nftables, as ``ip kube-proxy``. ``ports`` are the numbers of
-    node ports, and ``kubernetes`` is ADDRESS:PORT of the service ``default/kubernetes``, by the
-    mode that has them in the kernel.
+    ``addresses`` are those on kube-ipvs0; ``virtual_servers`` counts kube-proxy's own.
+    ``established`` counts the TCP connections that end with these two: through the virtual servers,
+    and the node's own from such an address. ``udp`` counts what goes through the virtual servers.
+    Of ``foreign_count`` virtual servers of others, ``foreign_servers`` names up to 50, as
+    ``TCP 192.0.2.1:80``. ``tables`` are kube-proxy's and our own tables of nftables, as
+    ``ip kube-proxy``. ``ports`` are the numbers of node ports, and ``kubernetes`` is ADDRESS:PORT
+    of the service ``default/kubernetes``, by the mode that has them in the kernel.
     """
 
     rules: tuple[Rules, ...] = ()
@@ -364,8 +365,18 @@ section == "@servers" && $1 ~ /^(TCP|UDP|SCTP)$/ {
   else other($1 " " shown(key))
 }
 section == "@connections" && $8 ~ /^(ESTABLISHED|UDP)$/ {
+  gsub(/[^0-9A-Fa-f]/, "", $2)
   gsub(/[^0-9A-Fa-f]/, "", $4)
-  if (($1 " " toupper($4) " " $5) in own) open[$1]++
+  if (!(($1 " " toupper($4) " " $5) in own)) next
+  open[$1]++
+  if ($1 == "TCP") through[toupper($2) " " toupper($3)] = 1
+}
+# Words of 32 bits, least byte first. What came through a virtual server has been counted.
+section == "@sockets" && $4 ~ /^0[12]$/ {
+  at = ""
+  for (i = 1; i < index($2, ":"); i += 8) for (n = 6; n >= 0; n -= 2) at = at substr($2, i + n, 2)
+  if (substr(at, 1, 24) == "00000000000000000000FFFF") at = substr(at, 25)
+  if (at in dummy && !((at " " substr($2, length($2) - 3)) in through)) open["TCP"]++
 }
 """
 _SUMMING = """\
@@ -402,7 +413,12 @@ virtual_servers() {
     cat /proc/net/ip_vs
     echo @connections
     cat /proc/net/ip_vs_conn
+    echo @sockets
+    cat /proc/net/tcp /proc/net/tcp6
   } 2>/dev/null | awk '@SORTING@'"$1"
+}
+established() {
+  virtual_servers '@SUMMING@' | sed -n 's/^ipvs .* \\([0-9]*\\) [0-9]*$/\\1/p'
 }
 seen_tables() {
   may_look nf_tables || return 0
@@ -449,7 +465,8 @@ LIBRARY = filled(_LOOKING + _FUNCTIONS)
 """Shell functions that look, for this fact and for those that remove what it sees.
 
 ``saved_rules BACKEND FAMILY`` prints what iptables-save does, nothing where looking would load a
-module; ``virtual_servers ACTION`` runs an awk action over own and other virtual servers.
+module; ``virtual_servers ACTION`` runs an awk action over own and other virtual servers;
+``established`` prints how many connections end with them.
 """
 
 # The answers of one probe are of one moment: what was seen for the fact need not be seen again.

@@ -72,7 +72,7 @@ class Systemd:
         return gates.findings(verb, node, facts, aim)
 
     def pending(self, verb: Verb, facts: Facts, aim: Aim) -> int:
-        """Return the open TCP connections through virtual servers that are to be removed.
+        """Return the open TCP connections that end with virtual servers or with kube-ipvs0.
 
         What UDP leaves there is no connection, and stays for minutes: it is not waited for.
         """
@@ -93,14 +93,17 @@ def _switch(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
     if not restarts and effective.mode != aim.to:
         written = (*written, _step("restart kube-proxy", "restart", "restart_proxy"))
     bridged = "nftables" in (trip.gone, trip.to) and effective.mode == trip.gone
+    drained = bridged and trip.gone == "ipvs"
     return (
         _step("keep the old files and the way back", "keep", way_back.keep(node, trip)),
         _step("arm the dead man's switch", "arm", "renew"),
         *_probed(aim),
         *([_step("bridge the services", "bridge", f"bridge_from {trip.gone}")] if bridged else []),
+        *([_LEAVE_IPVS, _DRAIN] if drained else []),
         *([_FOREIGN] if aim.restore_foreign_ipvs and trip.to == "nftables" else []),
         *written,
         _step("wait for its first sync", "sync", "wait_for_sync"),
+        *([_LEAVE_IPVS] if (trip.gone, trip.to) == ("ipvs", "iptables") else []),
     )
 
 
@@ -180,6 +183,8 @@ def _step(summary: str, subject: str, action: Script | str) -> Change:
 
 
 _RENEW = _step("renew the dead man's switch", "renew", "renew")
+_LEAVE_IPVS = _step("let new connections leave kube-ipvs0", "sources", "source_services node")
+_DRAIN = _step("wait for connections through IPVS", "drain", "drain_ipvs")
 _FOREIGN = _step("guard foreign virtual servers", "foreign", "start_guard_of_foreign")
 
 

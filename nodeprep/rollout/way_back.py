@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nodeprep import files
 from nodeprep.model import Fact, Facts, Mode, Node
-from nodeprep.rollout import bridge, foreign_ipvs, leftovers
+from nodeprep.rollout import bridge, foreign_ipvs, leftovers, sources
 from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, quote, words
 
 KEPT = f"{files.STATE}/switch"
@@ -63,6 +63,7 @@ def library(node: Node, trip: Trip) -> Script:
         TCP_OPEN,
         bridge.SHELL,
         leftovers.SHELL,
+        sources.SHELL,
         foreign_ipvs.SHELL,
         _PROCESS,
         _KEEPING,
@@ -265,12 +266,15 @@ go_back() {
   [ -e "$record/state" ] && [ "$(cat "$record/state")" != back ] || return 0
   if in_other_hands; then return 1; fi
   set_state back-began
-  if put_all_back && proxy_as_before && unbridge; then
+  if put_all_back && proxy_as_before && sources_as_before && unbridge; then
     set_state back
   else
     set_state back-failed
     return 1
   fi
+}
+sources_as_before() {
+  [ "$old_mode" != ipvs ] || source_services service
 }
 proxy_as_before() {
   [ "$written" ] || [ "$(process_now)" != "$(cat "$record/process")" ] || return 0

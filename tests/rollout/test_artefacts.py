@@ -54,6 +54,19 @@ TCP 20010db8000000000000000000000002 C58F fd000010009600000000000000000001 01BB 
 fd00000000000000000000000000000a 192B ESTABLISHED     899
 TCP 0A600707 0000 0A600707 0050 0AF40004 1F90 NONE            899
 """
+# The second is the first of CONNECTIONS seen from its client, and the last ones go elsewhere.
+SOCKETS = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0707600A:9C40 0707600A:0050 01 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 630200C0:C58C 0707600A:0050 01 00000000:00000000 00:00000000 00000000     0        0 2
+   2: 0707600A:9C41 0707600A:0050 02 00000000:00000000 00:00000000 00000000     0        0 3
+   3: 0707600A:9C42 0707600A:0050 06 00000000:00000000 00:00000000 00000000     0        0 4
+   4: 010200C0:9C43 0707600A:0050 01 00000000:00000000 00:00000000 00000000     0        0 5
+"""
+SOCKETS_6 = """\
+   0: 100000FD000096000000000001000000:9C44 100000FD000096000000000001000000:01BB 01 0:0 0
+   1: 0000000000000000FFFF00000707600A:9C45 0000000000000000FFFF00000707600A:0050 01 0:0 0
+"""
 
 
 @dataclass(kw_only=True)
@@ -190,6 +203,19 @@ def test_only_open_connections_through_its_own_virtual_servers_count(
 ) -> None:
     found = seen(in_ipvs(tmp_path, shell))
     assert (found.established, found.udp) == (2, 0)
+
+
+def test_the_nodes_own_connections_from_an_address_on_the_device_count_once(
+    tmp_path: Path, shell: str
+) -> None:
+    kernel = in_ipvs(tmp_path, shell)
+    kernel.proc |= {"net/tcp": SOCKETS, "net/tcp6": SOCKETS_6}
+    assert seen(kernel).established == 2 + 4
+    kernel.proc["net/ip_vs_conn"] += (
+        "TCP 0A600707 9C40 0A600707 0050 0AF40004 1F90 ESTABLISHED     899\n"
+    )
+    assert seen(kernel).established == 2 + 4
+    assert kernel.run(f"{artefacts.LIBRARY}established\n") == "6\n"
 
 
 def test_the_kubernetes_service_is_the_lowest_cluster_address_with_port_443(
