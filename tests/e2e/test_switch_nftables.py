@@ -42,3 +42,13 @@ def test_nftables_to_ipvs_and_back_loses_no_connection(serving: Operator) -> Non
         assert many["failed"] == 0, many
         assert is_clean(serving, mode)
         assert foreign(serving) == before
+
+
+def test_nftables_to_iptables_loses_no_connection(serving: Operator) -> None:
+    before = foreign(serving)
+    wish(serving, mode="iptables")
+    with load(serving) as many:
+        switch(serving, "iptables").check(0)
+    assert many["failed"] == 0, many
+    assert is_clean(serving, "iptables")
+    assert foreign(serving) == before
