@@ -7,6 +7,7 @@ A script has three kinds of paths: those that an inventory names, which tests pu
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,20 @@ def output(shell: str, script: Script, path: str = PATH) -> bytes:
         env={"PATH": path, "LC_ALL": "C", "HOME": "/root"},
         check=False,
         timeout=60,
+    )
+    return done.stdout
+
+
+def complaints(script: str, *options: str) -> str:
+    """Return what shellcheck has to say of a script; it comes with what the tests depend on."""
+    program = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run(
+        (str(program), "--shell=sh", *options, "-"),
+        input=script,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     return done.stdout
 

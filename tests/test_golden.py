@@ -7,7 +7,6 @@ is then for a person to read.
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from nodeprep.topics.kube_proxy import BINARY, SERVICE, Binary
 from nodeprep.topics.packages import INSTALLED
 from nodeprep.topics.sysctl import PARAMETERS
 from tests import facts
+from tests.shells import complaints
 from tests.topics import KUBECONFIG, node, of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -196,20 +196,8 @@ def scripts() -> Mapping[str, str]:
 
 
 # Not in POSIX, and known all the same to dash, busybox, bash and ksh: `test -O`.
-SHELLCHECK = ("-s", "sh", "--exclude=SC3067", "-")
-
-
 def test_shellcheck_finds_nothing_in_any_script() -> None:
-    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    shellcheck = shutil.which("shellcheck", path=places)
-    if shellcheck is None:
-        pytest.skip("shellcheck is not installed here")
-
-    def complaints(text: str) -> str:
-        command = [shellcheck, *SHELLCHECK]
-        done = subprocess.run(command, input=text, text=True, stdout=-1, check=False)
-        return done.stdout
-
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(scripts(), pool.map(complaints, scripts().values()), strict=True))
+        said = pool.map(lambda text: complaints(text, "--exclude=SC3067"), scripts().values())
+        found = dict(zip(scripts(), said, strict=True))
     assert found == dict.fromkeys(scripts(), "")

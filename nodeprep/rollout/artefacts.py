@@ -469,21 +469,6 @@ module; ``virtual_servers ACTION`` runs an awk action over own and other virtual
 ``established`` prints how many connections end with them.
 """
 
-# The answers of one probe are of one moment: what was seen for the fact need not be seen again.
-_SCRIPT = """\
-seen_artefacts=$(see_artefacts)
-printf '%s\\n' "$seen_artefacts\""""
-
-KUBERNETES_ADDRESS = """\
-kubernetes_address() {
-  printf '%s\\n' "$seen_artefacts" | sed -n 's/^kubernetes [a-z]* //p' | head -n 1
-}
-"""
-"""Defines ``kubernetes_address``: prints ADDRESS:PORT of ``default/kubernetes``, or nothing.
-
-It knows what the script of ``ARTEFACTS`` saw before it in the same shell.
-"""
-
 
 def parse(text: str) -> Artefacts:
     r"""Read one thing a line, its kind first; lines of no known kind are passed over.
@@ -553,7 +538,7 @@ def _compressed(place: str) -> str:
     return f"[{ip_address(host[1:-1])}]:{port}" if host.startswith("[") else place
 
 
-ARTEFACTS = Fact(name="rollout.artefacts", script=lambda _: LIBRARY + _SCRIPT, parse=parse)
+ARTEFACTS = Fact(name="rollout.artefacts", script=lambda _: LIBRARY + "see_artefacts", parse=parse)
 
 
 def outside(servers: Iterable[str], cidrs: Iterable[str]) -> tuple[str, ...]:

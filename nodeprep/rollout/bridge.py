@@ -28,7 +28,7 @@ CANNOT_CARRY: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
         "iptables": (_MEANWHILE,),
         "ipvs": (
             _MEANWHILE,
-            "open connections through IPVS: they end when kube-proxy flushes the table",
+            "connections through IPVS that do not end within ten seconds: kube-proxy flushes them",
             "session affinity: a client may land on another endpoint once",
             "the scheduler: new connections are spread at random, by weight",
         ),

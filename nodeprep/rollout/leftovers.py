@@ -98,7 +98,8 @@ remove_rules() {
 """
 
 # A client that goes on from its old port would be led past the new mode's rules for as long as the
-# kernel remembers it: so what was said to a service over UDP is forgotten with its virtual server.
+# kernel remembers it: so what was said to a service over UDP is forgotten with its virtual server,
+# or, where kube-proxy flushes these, as soon as a bridge stands in front of them (``sources``).
 # ipvsadm reads as many commands as it is given: a process for each of 20,000 would take minutes.
 _NAMING = """\
 function other(server) {}
@@ -107,25 +108,26 @@ function mine(kind, key) {
 }
 """
 _IPVS = """\
+named_servers() { virtual_servers '@NAMING@'; }
 remove_virtual_servers() {
   [ -e /proc/net/ip_vs ] || return 0
-  doomed=$(virtual_servers '@NAMING@') || return
+  doomed=$(named_servers) || return
   [ "$doomed" ] || return 0
   if ! command -v ipvsadm >/dev/null; then
     echo "ipvsadm is needed to remove virtual servers"
     return 1
   fi
   printf '%s\\n' "$doomed" | ipvsadm -R
-  if ! alive=$(virtual_servers '@NAMING@') || [ "$alive" ]; then
+  if ! alive=$(named_servers) || [ "$alive" ]; then
     echo "virtual servers of kube-proxy are still there"
     return 1
   fi
   echo "removed $(printf '%s\\n' "$doomed" | wc -l) virtual servers"
-  forget_datagrams
+  forget_datagrams "$doomed"
 }
 forget_datagrams() {
   command -v conntrack >/dev/null || return 0
-  printf '%s\\n' "$doomed" | sed -n 's/^-D -u //p' | while IFS= read -r place; do
+  printf '%s\\n' "$1" | sed -n 's/^-D -u //p' | while IFS= read -r place; do
     address=${place%:*}
     address=${address#[[]}
     conntrack -D -p udp --orig-dst "${address%[]]}" --dport "${place##*:}" >/dev/null 2>&1

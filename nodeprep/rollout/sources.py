@@ -28,6 +28,7 @@ source_services() {
   }' | ip -4 -batch -
 }
 drain_ipvs() {
+  forget_datagrams "$(named_servers)"
   for second in 9 8 7 6 5 4 3 2 1 0; do
     open=$(established)
     [ "${open:-0}" -gt 0 ] || return 0
@@ -36,9 +37,10 @@ drain_ipvs() {
   echo "$open connections through IPVS are open, and end with its virtual servers"
 }
 """
-"""Defines ``source_services WHOSE`` and ``drain_ipvs``; wants what ``artefacts.LIBRARY`` defines.
+"""Defines ``source_services WHOSE`` and ``drain_ipvs``; wants what ``leftovers.SHELL`` defines.
 
 ``source_services node`` gives new connections an address of the node as their source, and
-``source_services service`` the service's own again. ``drain_ipvs`` waits for at most ten seconds
-until no connection through IPVS is open: those that were begun before the bridge end meanwhile.
+``source_services service`` the service's own again. ``drain_ipvs`` is for the time when a bridge
+stands: the next datagram of each UDP client crosses it, and for at most ten seconds the connections
+that were begun through IPVS may end.
 """

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from nodeprep.rollout import artefacts, sources
+from nodeprep.rollout import leftovers, sources
 from tests.shells import NEEDS_ROOT, PATH, SHELLS
 
 pytestmark = [
@@ -34,7 +34,7 @@ def inside(shell: str, statements: str) -> list[str]:
     """Return what statements print in a namespace of their own that looks like a node."""
     done = subprocess.run(
         ["unshare", "--net", *SHELLS[shell], "-s"],
-        input=NODE + artefacts.LIBRARY + sources.SHELL + statements,
+        input=NODE + leftovers.SHELL + sources.SHELL + statements,
         capture_output=True,
         text=True,
         check=False,
