@@ -5,13 +5,12 @@ Looked at first, shown, asked about, and only then begun; what was begun can be 
 
 import dataclasses
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -28,91 +27,21 @@ from nodeprep.errors import (
 from nodeprep.model import MODES, Inventory, Node, Outcome, Status
 from nodeprep.report import roll as report
 from nodeprep.report.roll import Row
-from nodeprep.rollout import preflight, replay, switching, systemd, way_back
-from nodeprep.rollout.batches import ORDERS, Portion, batches, parse_batches, parse_portion
-from nodeprep.rollout.machine import Act, Ended, Event, Roll, ending, roll
-from nodeprep.rollout.operator import Gate, parse_gate, parse_target
+from nodeprep.roll_options import ANSWERS, RULES, aim_of, with_options
+from nodeprep.roll_screen import confirmed, told_on
+from nodeprep.rollout import preflight, replay, switching, systemd
+from nodeprep.rollout.batches import batches
+from nodeprep.rollout.machine import Roll, ending, roll
 from nodeprep.rollout.switching import Aim
 from nodeprep.rollout.windows import Window, parse_window
 
 KIND = systemd.Systemd()
 
 
-# --- options --------------------------------------------------------------------------------
-
-
-def _seconds(_: click.Context, __: click.Parameter, text: str) -> int:
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
-    if not number.isdecimal():
-        raise UsageError(f"{text!r} is no time", hint="write 90, 90s, 5m or 1h")
-    return int(number) * units[unit]
-
-
-def _portion(name: str, *, zero: bool = False) -> Callable[..., Portion | None]:
-    return lambda _, __, text: None if text is None else parse_portion(text, name, zero=zero)
-
-
-_RULES = (
-    click.option("--canary", type=click.IntRange(0), default=1, show_default=True,
-                 help="How many nodes are switched first, alone."),
-    click.option("--batch", "sizes", default="1", show_default=True,
-                 callback=lambda _, __, text: parse_batches(text),
-                 help="Nodes in each batch after it: 3, 10%, or a list such as 1,10%,25%."),
-    click.option("--max-unavailable", callback=_portion("--max-unavailable"),
-                 help="At most so many nodes of a batch in hand at once.  [default: the batch]"),
-    click.option("--max-failures", default="0", show_default=True,
-                 callback=_portion("--max-failures", zero=True),
-                 help="Stop once more nodes than this have failed: 2 or 5%."),
-    click.option("--order", type=click.Choice(ORDERS), default="control-plane-last",
-                 show_default=True, help="When the control plane's turn comes."),
-    click.option("--control-plane", default="", metavar="LIMIT",
-                 help="Which nodes those are, as --limit has it.  [default: @control-plane]"),
-    click.option("--soak", callback=_seconds, default="30s", show_default=True,
-                 help="How long a switched node is watched before the next."),
-    click.option("--linger", callback=_seconds, default="5m", show_default=True,
-                 help="How long open connections through IPVS are waited for."),
-    click.option("--gate-limit", callback=_seconds, default="90s", show_default=True,
-                 help="How long kube-proxy may take until its first sync."),
-    click.option("--dead-man", callback=_seconds, default="4m", show_default=True,
-                 help="How long a node waits for its controller before it goes back by itself."),
-    click.option("--window", callback=lambda _, __, text: parse_window(text) if text else None,
-                 metavar="HH:MM-HH:MM", help="Begin nodes only between these local times."),
-    click.option("--pause-after", type=click.IntRange(0), default=0,
-                 help="Ask before going on after so many batches."),
-    click.option("--gate", "asked", multiple=True, metavar="URL",
-                 help="tcp://H:P or http://H:P/PATH must answer the node; may be given again."),
-    click.option("--gate-command", "commands", multiple=True, metavar="COMMAND",
-                 help="A command that must succeed on the node, as root."),
-    click.option("--gate-local", "local_commands", multiple=True, metavar="COMMAND",
-                 help="A command that must succeed here; NODEPREP_NODE names the node."),
-    click.option("--probe", metavar="URL", callback=lambda _, __, t: parse_target(t) if t else None,
-                 help="Count failed connections of each node to tcp://H:P while it is in hand."),
-    click.option("--restore-foreign-ipvs", is_flag=True,
-                 help="Into nftables: put others' virtual servers back after kube-proxy's flush."),
-    click.option("--ignore", "ignored", multiple=True, metavar="CHECK",
-                 help="Turn this failed check of the preflight into a warning."),
-)  # fmt: skip
-
-_ANSWERS = (
-    click.option("-y", "--yes", is_flag=True, help="Do not ask."),
-    click.option("--dry-run", is_flag=True, help="Show what would be done; touch nothing."),
-)
-
-
-def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 @click.command()
 @click.option("--to", type=click.Choice(MODES), help="The mode to switch to.")
 @click.option("--resume", metavar="RUN", help="Go on with a roll that was cut short.")
-@_with(*_RULES, *_ANSWERS, *cli.WHICH_NODES)
+@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES)
 def switch(*, to: str | None, resume: str | None, **given: Any) -> None:
     """Move serving nodes to another kube-proxy mode, one by one, with gates and a way back."""
     if bool(to) == bool(resume):
@@ -122,13 +51,13 @@ def switch(*, to: str | None, resume: str | None, **given: Any) -> None:
             _resume(resume, loaded, options, given)
             return
         run = runner.run_id()
-        aims = {node.name: _aim(run, to, given) for node in nodes}
+        aims = {node.name: aim_of(run, to, given) for node in nodes}
         _roll(_Roll(loaded, nodes, options, aims, given))
 
 
 @click.command()
 @click.argument("run")
-@_with(*_RULES, *_ANSWERS, *cli.WHICH_NODES)
+@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES)
 def rollback(*, run: str, **given: Any) -> None:
     """Take a finished roll back, node by node, to the files and the mode of before."""
     header = journal.read(journal.find(journal.default_folder(), run))[0].fields
@@ -140,7 +69,7 @@ def rollback(*, run: str, **given: Any) -> None:
         new = runner.run_id()
         aims = {
             node.name: dataclasses.replace(
-                _aim(new, came[node.name], given), restores=header["run"]
+                aim_of(new, came[node.name], given), restores=header["run"]
             )
             for node in chosen
         }
@@ -161,30 +90,6 @@ def runs(*, unlock: str | None) -> None:
         stages = ", ".join(f"{count} {stage}" for stage, count in sorted(one.stages.items()))
         what = one.problem or f"to {one.header.get('to', '?')}: {stages}"
         click.echo(f"{one.run}  {one.ended:<14} {console.one_line(what)}")
-
-
-def _aim(run: str, to: str | None, given: Mapping[str, Any]) -> Aim:
-    if given["dead_man"] < given["gate_limit"] + 30:
-        raise UsageError(
-            f"--dead-man {given['dead_man']}s is too short for --gate-limit {given['gate_limit']}s",
-            hint=f"--dead-man {given['gate_limit'] + 60}s",
-        )
-    gates = (
-        *map(parse_gate, given["asked"]),
-        *(Gate(kind="command", text=text) for text in given["commands"]),
-        *(Gate(kind="local", text=text) for text in given["local_commands"]),
-    )
-    return Aim(
-        run=run,
-        to=to,  # type: ignore[arg-type]
-        gate_limit=given["gate_limit"],
-        dead_man=given["dead_man"],
-        linger=given["linger"],
-        soak=given["soak"],
-        gates=gates,
-        probe=given["probe"],
-        restore_foreign_ipvs=given["restore_foreign_ipvs"],
-    )
 
 
 # --- a new roll -----------------------------------------------------------------------------
@@ -223,7 +128,7 @@ def _roll(asked: _Roll) -> None:
     if asked.given["dry_run"]:
         click.echo("nothing was touched")
         return
-    if not asked.given["yes"] and not _confirmed(f"switch {len(start.waiting)} nodes?"):
+    if not asked.given["yes"] and not confirmed(f"switch {len(start.waiting)} nodes?"):
         raise Interrupted("nothing was touched")
     header = _header(asked, start, came)
     with (
@@ -328,13 +233,6 @@ def _refuse(outcomes: Sequence[Outcome]) -> None:
         )
 
 
-def _confirmed(question: str) -> bool:
-    try:
-        return click.confirm(question, default=False)
-    except click.Abort:
-        return False
-
-
 def _header(asked: _Roll, start: Roll, came: Mapping[str, str]) -> dict[str, Any]:
     targets = sorted({aim.to for aim in asked.aims.values()})
     window = asked.given["window"]
@@ -366,7 +264,7 @@ def _resume(run: str, loaded: Inventory, options: runner.Options, given: Mapping
     start = replay.resume(replay.from_fields(header), journal.read(path))
     rows = _rows(asked, header["from"])
     _check_waiting(asked, start)
-    if not asked.given["yes"] and not _confirmed(
+    if not asked.given["yes"] and not confirmed(
         f"go on with {len(start.in_hand)} nodes in hand and {len(start.waiting)} waiting?"
     ):
         raise Interrupted("nothing was touched")
@@ -413,7 +311,7 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
         for node in asked.nodes
     }
     window: Window | None = asked.given["window"]
-    with _telling(log.path, rows) as telling:
+    with told_on(log.path, rows) as telling:
         terms = rolling.Terms(
             ask=lambda reason: not asked.given["yes"] and telling.asks(f"{reason}; go on?"),
             may_begin=lambda: window.refusal(datetime.now()) if window else "",  # noqa: DTZ005
@@ -429,56 +327,6 @@ def _close(asked: _Roll, ended: Roll, rows: Mapping[str, Row]) -> None:
     click.echo(report.ended(ended, rows, asked.run))
     _advise(asked, ended)
     _exit(ended, interrupted=asked.options.stop.is_set())
-
-
-@dataclass
-class _Telling:
-    """What a person sees while it goes on: a line for each event, and a table on a terminal."""
-
-    rows: dict[str, Row]
-    log: TextIO
-    screen: console.Screen
-    since: dict[str, float]
-
-    def began(self, act: Act) -> None:
-        """Start a node's clock with its first act."""
-        self.since.setdefault(act.node, time.monotonic())
-
-    def asks(self, question: str) -> bool:
-        """Ask the operator, beside what is drawn."""
-        with self.screen.aside():
-            return _confirmed(question)
-
-    def say(self, event: Event, state: Roll, told: rolling.Told | None) -> None:
-        """Write one line of the log, and show it."""
-        if isinstance(event, Ended) and told is not None:
-            self.rows[event.node] = self._row(self.rows[event.node], event, told)
-        text = report.line(event, state, told.seconds if told else 0.0)
-        self.log.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")  # noqa: DTZ005
-        self.log.flush()
-        self.screen.show(text)
-        self.screen.draw(report.table(state, self.rows))
-
-    def _row(self, row: Row, event: Ended, told: rolling.Told) -> Row:
-        spent = time.monotonic() - self.since.get(event.node, time.monotonic())
-        record = way_back.kept(told.facts) if told.facts else way_back.Record()
-        known = record.probed is not None
-        return dataclasses.replace(
-            row,
-            seconds=spent,
-            detail=""
-            if event.verdict == "ok" and event.verb != "back"
-            else event.detail or row.detail,
-            probed=record.probed if known else row.probed,
-            lost=record.lost if known else row.lost,
-            unfinished=told.unfinished or row.unfinished,
-        )
-
-
-@contextmanager
-def _telling(path: Path, rows: dict[str, Row]) -> Iterator[_Telling]:
-    with path.with_suffix(".log").open("a") as log, console.live() as screen:
-        yield _Telling(rows=rows, log=log, screen=screen, since={})
 
 
 def _advise(asked: _Roll, ended: Roll) -> None:

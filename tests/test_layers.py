@@ -14,6 +14,7 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
     frozenset({"cli", "roll_commands"}),
+    frozenset({"roll_options", "roll_screen"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"transport", "executors", "console", "report", "journal"}),
@@ -46,12 +47,14 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "yaml": frozenset({"inventory", "lab"}),
     "pydantic": frozenset({"inventory"}),
     "pydantic_core": frozenset({"inventory"}),
-    "click": frozenset({"cli", "roll_commands", "report", "lab"}),
+    "click": frozenset(
+        {"cli", "roll_commands", "roll_options", "roll_screen", "report", "lab"},
+    ),
     "rich": frozenset({"console", "lab"}),
     "subprocess": frozenset({"transport", "lab"}),
     "socket": frozenset({"transport", "runner", "roll_commands", "lab"}),
     "threading": frozenset({"transport", "runner", "rolling", "executors", "lab"}),
-    "time": frozenset({"transport", "runner", "rolling", "roll_commands", "journal", "lab"}),
+    "time": frozenset({"transport", "runner", "rolling", "roll_screen", "journal", "lab"}),
     "signal": frozenset({"executors", "lab"}),
     # The inventory asks only whether a file is there, and a caller may answer in its place.
     "os": frozenset({"transport", "runner", "executors", "journal", "cli", "lab", "inventory"}),

@@ -11,6 +11,7 @@ import pytest
 from nodeprep import journal, roll_commands, rolling, runner
 from nodeprep.errors import Unreachable
 from nodeprep.model import Finding, Node, Outcome, Status
+from nodeprep.roll_screen import Telling
 from nodeprep.rollout import preflight
 from nodeprep.rollout.machine import Act
 from nodeprep.rollout.switching import Aim
@@ -64,13 +65,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(rolling, "look", one.look)
     kind = SimKind(questions=Questions(fleet=one.nodes))
     monkeypatch.setattr(roll_commands, "KIND", kind)
-    began = roll_commands._Telling.began  # noqa: SLF001 tests alone want to know the verb
+    began = Telling.began
 
     def told(telling: Any, act: Act) -> None:
         one.door.verbs[act.node] = act.verb
         began(telling, act)
 
-    monkeypatch.setattr(roll_commands._Telling, "began", told)  # noqa: SLF001
+    monkeypatch.setattr(Telling, "began", told)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inventory.yaml").write_text(
