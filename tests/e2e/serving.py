@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -83,6 +84,32 @@ def held(node: Operator) -> Iterator[dict[str, Any]]:
     came: dict[str, Any] = {}
     yield came
     came.update(json.loads(node.ask("systemctl stop held; cat /run/held.json")))
+
+
+# One byte is read of each answer: the rest of a datagram is gone with it.
+_DATAGRAMS = """\
+exec 3<>/dev/udp/10.254.7.8/53
+sent=0 lost=0
+while sleep 0.5; do
+  echo question >&3 2>/dev/null
+  sent=$((sent + 1))
+  read -r -t 2 -N 1 -u 3 _ || lost=$((lost + 1))
+  echo "$sent $lost" >/run/datagrams
+done
+"""
+
+
+@contextmanager
+def datagrams(node: Operator) -> Iterator[dict[str, int]]:
+    """Ask a service over UDP from one port; afterwards: how many were sent, and lost."""
+    node.ask(
+        "rm -f /run/datagrams; systemctl reset-failed datagrams 2>/dev/null; systemd-run --quiet "
+        f"--unit=datagrams bash -c {shlex.quote(_DATAGRAMS)}"
+    )
+    came: dict[str, int] = {}
+    yield came
+    said = node.ask("sleep 5; systemctl stop datagrams; cat /run/datagrams").split()
+    came.update(sent=int(said[0]), lost=int(said[1]))
 
 
 def artefacts(node: Operator) -> dict[str, int]:
