@@ -66,6 +66,9 @@ NEIGHBOURS: Mapping[str, str] = {
 }
 """Programs by the name of their process, and what people call them."""
 
+MANY_CHAINS = 20_000
+"""From so many chains for services and endpoints on, a snapshot of them takes its time."""
+
 _LINKS = ("nodelocaldns", "cilium_host")
 
 _SCRIPT = f"""\
@@ -354,10 +357,21 @@ def _warnings(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     if "node-cache" in around.programs or "nodelocaldns" in around.links:
         found += _node_local_dns(gone, aim.to)
     found += _neighbours(node, around, gone, aim.to)
+    if (gone, aim.to) == ("iptables", "nftables"):
+        found += _bridge(seen)
     if aim.to == "nftables" and seen.forward_policy == "DROP":
         text = "FORWARD drops by default, and nftables mode punches no hole into it"
         found.append(_warn("FORWARD policy", text, "let the CNI accept pods' traffic"))
     return tuple(found)
+
+
+def _bridge(seen: Artefacts) -> list[Finding]:
+    # Measured with iptables-nft: 12 s for 11,000 chains, more than 120 s for 55,000.
+    chains = sum(rules.service_chains for rules in seen.rules)
+    if chains <= MANY_CHAINS:
+        return []
+    text = f"the snapshot of {chains} chains may take minutes; none is put in place by halves"
+    return [_warn("bridge", text, "--gate-limit 5m --dead-man 10m")]
 
 
 def _node_local_dns(gone: str, to: Mode) -> list[Finding]:

@@ -100,6 +100,7 @@ def _switch(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
         *_probed(aim),
         *([_step("bridge the services", "bridge", f"bridge_from {trip.gone}")] if bridged else []),
         *([_LEAVE_IPVS, _DRAIN] if drained else []),
+        *([_RENEW] if bridged else []),
         *([_FOREIGN] if aim.restore_foreign_ipvs and trip.to == "nftables" else []),
         *written,
         _step("wait for its first sync", "sync", "wait_for_sync"),

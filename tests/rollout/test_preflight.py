@@ -207,6 +207,14 @@ def test_ipvs_is_said_to_leave_since_1_35() -> None:
 # --- what is only worth knowing -------------------------------------------------------------
 
 WARNINGS: Mapping[str, tuple[Mapping[Fact[Any], object], Mode, Mode]] = {
+    "bridge": (
+        {
+            artefacts.ARTEFACTS: replace(
+                SEEN, rules=(Rules(backend="nft", family=4, service_chains=55_000),)
+            )
+        },
+        "iptables", "nftables",
+    ),
     "localhost NodePorts": (
         {artefacts.ARTEFACTS: replace(SEEN, ports={"iptables": 3})}, "iptables", "ipvs",
     ),
