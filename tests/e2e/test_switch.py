@@ -105,7 +105,7 @@ def test_a_node_that_cannot_be_reached_goes_back_by_itself(serving: Operator) ->
 
 
 def test_a_second_roll_is_told_of_the_one_that_was_cut_short(serving: Operator) -> None:
-    process = killed(serving, 3, "switch", "--to", "ipvs", *QUICK)
+    process = killed(serving, 2, "switch", "--to", "ipvs", *QUICK)
     assert process.returncode == -signal.SIGKILL, process.stdout
     (run,) = re.findall(r"^(\S+)  open", nodeprep_runs(), re.MULTILINE)
     assert "was left in the middle" in switch(serving, "ipvs").check(3).err

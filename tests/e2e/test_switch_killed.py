@@ -18,10 +18,8 @@ pytestmark = pytest.mark.lab
 
 NETWORK, KUBE_PROXY, CLUSTER, NODES = "127.79.6", False, True, 3
 
-# Of the records that a process writes the first says that it begins; then there are two a verb.
-OF_A_NODE = [
-    point for verb in range(len(FORWARD)) for point in (2 * (1 + 2 * verb) + 1, 2 * (2 + 2 * verb))
-]
+# After the intent of each verb, and before its outcome: see `tests.e2e.killed`.
+OF_A_NODE = [point for verb in range(len(FORWARD)) for point in (4 * verb + 1, 4 * verb + 2)]
 # The node before was settled, and that was not yet written: it is gone over again.
 OF_THE_NEXT = [OF_A_NODE[0] + 4 * len(FORWARD), *OF_A_NODE[1:]]
 POINTS = [*OF_A_NODE, *OF_THE_NEXT, *OF_THE_NEXT]
