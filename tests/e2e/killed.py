@@ -1,8 +1,7 @@
 """nodeprep, killed at one effect of a roll: ``python -m tests.e2e.killed N ARGUMENT...``.
 
-Intents and outcomes are counted, from 0 in each process: for each verb of each node there is one of
-both. An even N kills before the (N/2)th is written, when the act that it tells of has just been
-done; an odd one after it, when the next act has not begun.
+An even N kills before the (N/2)th record of this process is written, when the act that it tells of
+has just been done; an odd one after it, when the next act has not begun.
 """
 
 import os
@@ -19,7 +18,7 @@ def main() -> None:
     append, count = journal.Journal.append, iter(range(1_000_000))
 
     def counted(self: journal.Journal, kind: journal.Kind, **fields: Any) -> journal.Record:
-        number = next(count) if kind in ("intent", "outcome") else -1
+        number = next(count)
         if number == point and not left:
             os.kill(os.getpid(), signal.SIGKILL)
         record = append(self, kind, **fields)
