@@ -8,24 +8,40 @@ import pytest
 from nodeprep.lab import lifecycle
 from nodeprep.lab.settings import Settings, default_cache
 from nodeprep.lab.state import Lab
-from tests.e2e.operator_of import Operator
-from tests.e2e.serving import serve
+from tests.e2e.operator_of import Operator, run
+from tests.e2e.serving import serve, write_wishes
 
 
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab of one node for each file, in the file's own network: files may run side by side."""
+    """A lab for each file, of one node where it does not say more, in the file's own network.
+
+    So files may run side by side.
+    """
     folder = tmp_path_factory.mktemp("e2e") / "lab"
     settings = Settings(
         folder=folder,
         cache=default_cache(),
-        nodes=1,
+        nodes=getattr(request.module, "NODES", 1),
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
         cluster=getattr(request.module, "CLUSTER", False),
     )
     yield lifecycle.up(settings, say=print)
     lifecycle.down(folder)
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Operator, ...]]:
+    """All nodes of the lab, serving in iptables mode and prepared for ipvs."""
+    nodes = tuple(Operator(lab=lab, name=node.name) for node in lab.nodes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        for mode in ("iptables", "ipvs"):
+            write_wishes(lab, mode=mode)
+            # Prepared for a mode that it is not in, a node is "not as wanted": 1.
+            run("apply", "-i", str(lab.inventory)).check(int(mode == "ipvs"))
+        yield nodes
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """nodeprep, killed at one effect of a roll: ``python -m tests.e2e.killed N ARGUMENT...``.
 
-An even N kills before the (N/2)th record of this process is written, when the act that it tells of
-has just been done; an odd one after it, when the next act has not begun.
+Intents and outcomes are counted, from 0 in each process: for each verb of each node there is one of
+both. An even N kills before the (N/2)th is written, when the act that it tells of has just been
+done; an odd one after it, when the next act has not begun.
 """
 
 import os
@@ -18,7 +19,7 @@ def main() -> None:
     append, count = journal.Journal.append, iter(range(1_000_000))
 
     def counted(self: journal.Journal, kind: journal.Kind, **fields: Any) -> journal.Record:
-        number = next(count)
+        number = next(count) if kind in ("intent", "outcome") else -1
         if number == point and not left:
             os.kill(os.getpid(), signal.SIGKILL)
         record = append(self, kind, **fields)

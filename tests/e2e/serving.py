@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator, Run
 
 SERVICE, CONFIG = "10.254.7.7:80", "/var/lib/kube-proxy/config.yaml"
@@ -33,13 +35,18 @@ def serve(node: Operator) -> None:
     )
 
 
-def wish(node: Operator, **wishes: str) -> None:
-    """Write what kube-proxy should be into the lab's own inventory, and let apply prepare it."""
-    text = node.lab.inventory.read_text()
+def write_wishes(lab: Lab, **wishes: str) -> None:
+    """Write what kube-proxy should be into the lab's own inventory."""
+    text = lab.inventory.read_text()
     for name, value in wishes.items():
         text = re.sub(rf"    {name}: .*\n", "", text)
         text = text.replace("  kube_proxy:\n", f"  kube_proxy:\n    {name}: {value}\n")
-    node.lab.inventory.write_text(text)
+    lab.inventory.write_text(text)
+
+
+def wish(node: Operator, **wishes: str) -> None:
+    """Write what kube-proxy should be into the lab's own inventory, and let apply prepare it."""
+    write_wishes(node.lab, **wishes)
     prepared = node.nodeprep("apply")
     assert prepared.code in (0, 1), prepared.out + prepared.err
     assert not re.search("^  failed  ", prepared.out, re.MULTILINE), prepared.out
@@ -77,6 +84,35 @@ def held(node: Operator) -> Iterator[dict[str, Any]]:
     came: dict[str, Any] = {}
     yield came
     came.update(json.loads(node.ask("systemctl stop held; cat /run/held.json")))
+
+
+# One byte is read of each answer: the rest of a datagram is gone with it.
+_DATAGRAMS = """\
+exec 3<>/dev/udp/10.254.7.8/53
+sent=0 lost=0
+while sleep 0.5; do
+  echo question >&3 2>/dev/null
+  sent=$((sent + 1))
+  read -r -t 2 -N 1 -u 3 _ || lost=$((lost + 1))
+  echo "$sent $lost" >/run/datagrams
+done
+"""
+
+
+@contextmanager
+def datagrams(node: Operator) -> Iterator[dict[str, int]]:
+    """Ask a service over UDP from one port outside; afterwards: how many were sent, and lost.
+
+    Not from the node itself: in ipvs mode such a socket has the service's address for good.
+    """
+    node.ask(
+        "rm -f /run/datagrams; systemctl reset-failed datagrams 2>/dev/null; systemd-run --quiet "
+        f"--unit=datagrams ip netns exec lab-outside bash -c {shlex.quote(_DATAGRAMS)}"
+    )
+    came: dict[str, int] = {}
+    yield came
+    said = node.ask("sleep 5; systemctl stop datagrams; cat /run/datagrams").split()
+    came.update(sent=int(said[0]), lost=int(said[1]))
 
 
 def artefacts(node: Operator) -> dict[str, int]:
@@ -153,8 +189,10 @@ def wait_for_record(verb: str) -> None:
     raise AssertionError(f"the roll never came to {verb}")
 
 
-def wait_until(node: Operator, command: str, *, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while node.tried(command).code:
-        assert time.monotonic() < end, command
-        time.sleep(3)
+def cut_off(node: Operator, *, seconds: int) -> None:
+    """Let a rule on the node drop all of SSH for a while, from a second from now on."""
+    rule = "INPUT -p tcp --dport 22 -m comment --comment cut -j DROP"
+    steps = f"sleep 1; iptables -I {rule}; sleep {seconds}; iptables -D {rule}"
+    node.ask(
+        f"systemctl reset-failed cut 2>/dev/null; systemd-run --quiet --unit=cut sh -c '{steps}'"
+    )

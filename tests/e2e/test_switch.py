@@ -3,7 +3,6 @@
 kube-proxy is Debian's 1.20. Nothing of others is touched, and there is always a way back.
 """
 
-import os
 import re
 import signal
 import time
@@ -16,6 +15,7 @@ from tests.e2e.serving import (
     QUICK,
     artefacts,
     begun,
+    cut_off,
     foreign,
     held,
     is_clean,
@@ -24,7 +24,6 @@ from tests.e2e.serving import (
     nodeprep_runs,
     switch,
     wait_for_record,
-    wait_until,
     wish,
 )
 
@@ -48,7 +47,7 @@ def test_iptables_to_ipvs_loses_no_connection_and_nothing_of_others(serving: Ope
     before = foreign(serving)
     with held(serving) as one, load(serving) as many:
         switch(serving, "ipvs").check(0)
-    assert many["failed"] == 0
+    assert many["failed"] == 0, many
     assert many["attempted"] > 100
     assert one["alive"]
     assert is_clean(serving, "ipvs")
@@ -69,7 +68,7 @@ def test_ipvs_to_iptables_keeps_an_open_connection_until_it_ends(serving: Operat
         out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert "still open" not in out
-    assert many["failed"] == 0
+    assert many["failed"] == 0, many
     assert is_clean(serving, "iptables")
     assert foreign(serving) == before
 
@@ -87,36 +86,30 @@ def test_without_ipset_it_falls_back_is_found_out_and_goes_back(serving: Operato
     assert "back as it was" in run.out
     assert serving.ask(f"sha256sum {CONFIG}") == before
     assert is_clean(serving, "iptables")
-    assert many["failed"] == 0
+    assert many["failed"] == 0, many
 
 
-def test_a_node_whose_controller_is_away_too_long_goes_back_by_itself(serving: Operator) -> None:
+def test_a_node_that_cannot_be_reached_goes_back_by_itself(serving: Operator) -> None:
     before = serving.ask(f"sha256sum {CONFIG}")
-    process = begun(serving, "ipvs", "--soak", "600s")
-    wait_for_record("soak")
-    os.kill(process.pid, signal.SIGSTOP)
-    kept = "/var/lib/nodeprep/switch/*"
-    wait_until(serving, f"grep -qx back $(ls -td {kept} | head -n 1)/state", seconds=400)
-    assert serving.ask(f"sha256sum {CONFIG}") == before
-    assert is_clean(serving, "iptables")
-    os.kill(process.pid, signal.SIGCONT)
-    out, _ = process.communicate(timeout=120)
+    quick = ("--gate-limit", "60s", "--dead-man", "90s", "--soak", "600s")
+    with load(serving) as many:
+        process = begun(serving, "ipvs", *quick)
+        wait_for_record("soak")
+        cut_off(serving, seconds=150)
+        out, _ = process.communicate(timeout=500)
     assert process.returncode == 1, out
     assert "went back by itself" in out
+    assert serving.ask(f"sha256sum {CONFIG}") == before
+    assert is_clean(serving, "iptables")
+    assert many["failed"] == 0, many
 
 
-def test_killed_at_each_intent_it_is_resumed_to_its_end(serving: Operator) -> None:
-    process = killed(serving, 3, "switch", "--to", "ipvs", *QUICK)
+def test_a_second_roll_is_told_of_the_one_that_was_cut_short(serving: Operator) -> None:
+    process = killed(serving, 1, "switch", "--to", "ipvs", *QUICK)
     assert process.returncode == -signal.SIGKILL, process.stdout
     (run,) = re.findall(r"^(\S+)  open", nodeprep_runs(), re.MULTILINE)
     assert "was left in the middle" in switch(serving, "ipvs").check(3).err
-    for point in (3, 5, 7, 9):
-        ended = killed(serving, point, "switch", "--resume", run, "--yes")
-        assert serving.ask(f"grep -cE '^mode: \"(iptables|ipvs)\"' {CONFIG}") == "1\n"
-        if ended.returncode != -signal.SIGKILL:
-            break
-    resumed = serving.nodeprep("switch", "--resume", run, "--yes")
-    assert resumed.code == 0, resumed.out + resumed.err
+    serving.nodeprep("switch", "--resume", run, "--yes").check(0)
     assert is_clean(serving, "ipvs")
 
 
@@ -127,4 +120,4 @@ def test_a_finished_roll_is_taken_back_to_the_very_files(serving: Operator) -> N
         serving.nodeprep("rollback", run, *QUICK).check(0)
     assert serving.ask(f"cat {CONFIG}") == before
     assert is_clean(serving, "iptables")
-    assert many["failed"] == 0
+    assert many["failed"] == 0, many

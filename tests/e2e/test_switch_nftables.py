@@ -6,7 +6,17 @@ kube-proxy 1.20 lacks that mode: it is the lab's stand-in that does what a newer
 import pytest
 
 from tests.e2e.operator_of import Operator
-from tests.e2e.serving import FOREIGN, STAND_IN, artefacts, foreign, is_clean, load, switch, wish
+from tests.e2e.serving import (
+    FOREIGN,
+    STAND_IN,
+    artefacts,
+    datagrams,
+    foreign,
+    is_clean,
+    load,
+    switch,
+    wish,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -37,8 +47,20 @@ def test_nftables_to_ipvs_and_back_loses_no_connection(serving: Operator) -> Non
     before = foreign(serving)
     for mode, more in (("ipvs", ()), ("nftables", ("--restore-foreign-ipvs",))):
         wish(serving, mode=mode)
-        with load(serving) as many:
+        with load(serving) as many, datagrams(serving) as one:
             switch(serving, mode, *more).check(0)
         assert many["failed"] == 0, many
+        assert one["sent"] > 20
+        assert one["lost"] == 0, one
         assert is_clean(serving, mode)
         assert foreign(serving) == before
+
+
+def test_nftables_to_iptables_loses_no_connection(serving: Operator) -> None:
+    before = foreign(serving)
+    wish(serving, mode="iptables")
+    with load(serving) as many:
+        switch(serving, "iptables").check(0)
+    assert many["failed"] == 0, many
+    assert is_clean(serving, "iptables")
+    assert foreign(serving) == before

@@ -1,0 +1,59 @@
+"""A roll over three serving nodes; its controller is killed at every effect, and resumed.
+
+kill -9 strikes when an intent has just been written and nothing was done, and when all of it was
+done and nothing written. Nobody helps a node by hand. That is tried for each verb of the first node
+and for the first verb of the second; for each verb of all three, which takes three times as long,
+where NODEPREP_EVERY_EFFECT=1 says so.
+"""
+
+import os
+import re
+import signal
+from contextlib import ExitStack
+
+import pytest
+
+from nodeprep.rollout.machine import FORWARD
+from tests.e2e.operator_of import Operator, run
+from tests.e2e.serving import CONFIG, QUICK, is_clean, killed, load, nodeprep_runs, words
+
+pytestmark = pytest.mark.lab
+
+NETWORK, KUBE_PROXY, CLUSTER, NODES = "127.79.6", False, True, 3
+
+# After the intent of each verb, and before its outcome: see `tests.e2e.killed`.
+OF_A_NODE = [point for verb in range(len(FORWARD)) for point in (4 * verb + 1, 4 * verb + 2)]
+# The node before was settled, and that was not yet written: it is gone over again.
+OF_THE_NEXT = [OF_A_NODE[0] + 4 * len(FORWARD), *OF_A_NODE[1:]]
+EVERY = [*OF_A_NODE, *OF_THE_NEXT, *OF_THE_NEXT]
+POINTS = EVERY if os.environ.get("NODEPREP_EVERY_EFFECT") == "1" else EVERY[: len(OF_A_NODE) + 2]
+
+
+def test_killed_at_every_effect_it_is_resumed_and_loses_nothing(
+    fleet: tuple[Operator, ...],
+) -> None:
+    command: tuple[str, ...] = ("switch", "--to", "ipvs", *QUICK, "--linger", "1s")
+    old = digests(fleet)
+    seen = [old]
+    with ExitStack() as loads:
+        came = [loads.enter_context(load(node, rate=5)) for node in fleet]
+        for number, point in enumerate(POINTS):
+            ended = killed(fleet[0], point, *command)
+            assert ended.returncode == -signal.SIGKILL, f"{point}\n{ended.stdout}{ended.stderr}"
+            ((roll, _),) = re.findall(r"^(\S+)  (open)", nodeprep_runs(), re.MULTILINE)
+            command = ("switch", "--resume", roll, "--yes")
+            seen.append(digests(fleet))
+            later = number // len(OF_A_NODE) + 1
+            assert seen[-1][later:] == old[later:], "a node was touched before its turn"
+        run(*words(fleet[0], *command)).check(0)
+    new = digests(fleet)
+    for number, (node, many) in enumerate(zip(fleet, came, strict=True)):
+        assert {one[number] for one in [*seen, new]} == {old[number], new[number]}, "a third state"
+        assert is_clean(node, "ipvs")
+        assert many["failed"] == 0, many
+        assert many["attempted"] > 100
+
+
+def digests(fleet: tuple[Operator, ...]) -> list[str]:
+    """Return for each node what kube-proxy's configuration is, and whatever lies beside it."""
+    return [node.ask(f"sha256sum {CONFIG}; ls -A {CONFIG.rpartition('/')[0]}") for node in fleet]
