@@ -128,12 +128,18 @@ def _reached(bind_address: str) -> tuple[str, str]:
 class Desired:
     """What the inventory wants of a node, beyond what the proxy mode brings with it.
 
+    ``packages_from`` is a directory on the node: packages are taken from there, and from nowhere
+    else. ``module_packages`` says what is done where a module is missing: ``name`` its package, or
+    ``install`` it.
+
     ``adopt`` lets nodeprep take over files that stand where its own would and are not its own.
     """
 
     modules: tuple[str, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
     packages: tuple[str, ...] = ()
+    packages_from: str | None = None
+    module_packages: Literal["name", "install"] = "name"
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
     adopt: bool = False
 

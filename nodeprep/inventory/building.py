@@ -102,6 +102,8 @@ def _parts(settings: Settings, home: FilePath) -> _Parts:
             modules=settings.modules,
             sysctls=tuple(_sysctl(key, value) for key, value in (settings.sysctls or {}).items()),
             packages=settings.packages,
+            packages_from=settings.packages_from,
+            module_packages=settings.module_packages,
             kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
             adopt=settings.adopt,
         ),

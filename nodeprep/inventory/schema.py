@@ -240,6 +240,15 @@ class Settings(Block):
         ],
     ] = _key("Kernel parameters: a whole number, text, or {at_least: N}.")
     packages: Many[Package] = _key("Packages to install beyond those of the proxy mode.", ())
+    packages_from: NodePath = _key(
+        "A directory on the node with packages, for nodes without a repository: packages are "
+        "taken from there only."
+    )
+    module_packages: Literal["name", "install"] = _key(
+        "What to do where the running kernel lacks a module: name the package that has it, or "
+        "install it, for this kernel and no other.",
+        "name",
+    )
     adopt: bool = _key("Take over files of others where nodeprep would write its own.", False)  # noqa: FBT003 the default's own value
     kube_proxy: KubeProxyBlock = _key("kube-proxy's settings.")
 

@@ -1,7 +1,7 @@
 """Topics as a specification. Here: the node they are asked about, and a node that has it all."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from nodeprep import files
 from nodeprep.model import Desired, Fact, Facts, FileState, Finding, KubeProxy, Node, Sysctl
@@ -18,6 +18,8 @@ def node(
     modules: tuple[str, ...] = (),
     sysctls: tuple[Sysctl, ...] = (),
     packages: tuple[str, ...] = (),
+    packages_from: str | None = None,
+    module_packages: Literal["name", "install"] = "name",
     adopt: bool = False,
     **proxy: Any,
 ) -> Node:
@@ -26,6 +28,8 @@ def node(
         modules=modules,
         sysctls=sysctls,
         packages=packages,
+        packages_from=packages_from,
+        module_packages=module_packages,
         adopt=adopt,
         kube_proxy=KubeProxy(**proxy),
     )

@@ -49,35 +49,41 @@ def test_iptables_nft_counts_as_iptables_on_enterprise_linux_10() -> None:
     assert named(topic.findings(node(), seen("el10")), "iptables").actual == "1.8.11-11.el10"
 
 
-@pytest.mark.parametrize(
-    ("line", "installed"),
-    [
-        ("ii  ipset 7.17-1", True),
-        ("hi  ipset 7.17-1", True),
-        ("rc  ipset 7.17-1", False),
-        ("un  ipset ", False),
-        ("iU  ipset 7.17-1", False),
-        ("iF  ipset 7.17-1", False),
-        ("iiR ipset 7.17-1", False),
-    ],
-)
-def test_dpkg_calls_installed_what_is_unpacked_and_configured(
-    line: str, *, installed: bool
-) -> None:
-    assert ("ipset" in topic.parse_dpkg(f"{line}\n")) is installed
-
-
 def test_rpms_word_on_a_missing_package_is_no_package() -> None:
     assert facts.read(INSTALLED, "centos7-missing").versions == {}
     missing = {f.name for f in topic.findings(node(), seen("centos7-missing"))}
     assert missing == {"ipset", "ipvsadm", "iptables", "conntrack-tools"}
 
 
-def test_an_unknown_package_manager_is_told_what_to_install_by_hand() -> None:
-    (finding,) = topic.findings(node(), seen("alpine3"))
-    assert finding.status is Status.FAIL
-    assert finding.hint == "install ipset ipvsadm iptables conntrack by hand"
-    assert topic.changes(node(), seen("alpine3")) == ()
+def test_without_a_package_manager_the_programs_count() -> None:
+    seen_ = of({INSTALLED: INSTALLED.parse("manager none\nipset there\nnft there\n")})
+    findings = topic.findings(node(), seen_)
+    assert named(findings, "ipset").status is Status.OK
+    absent = named(findings, "ipvsadm")
+    assert absent.actual == "no such program, and no package manager that nodeprep knows"
+    assert absent.hint.startswith("install ipvsadm by hand")
+    assert named(topic.findings(node(mode="nftables"), seen_), "nft").status is Status.OK
+    assert topic.changes(node(), seen_) == ()
+
+
+def test_what_waits_for_a_reboot_is_not_installed_again() -> None:
+    waiting = "at next boot: ipset\nat next boot: ipvsadm\nmanager rpm-ostree\niptables 1.8-1\n"
+    seen_ = of({INSTALLED: INSTALLED.parse(waiting)})
+    (change,) = topic.changes(node(), seen_)
+    assert change.summary == "install conntrack-tools with rpm-ostree, for the next boot"
+    found = named(topic.findings(node(), seen_), "ipset")
+    assert (found.status, found.actual, found.hint) == (
+        Status.FAIL,
+        "installed for the next boot",
+        "reboot",
+    )
+
+
+def test_a_directory_on_the_node_is_said_in_the_plan() -> None:
+    wanted = node(packages_from="/srv/packages")
+    (change,) = topic.changes(wanted, seen("debian12-container"))
+    assert change.summary.endswith("with apt from /srv/packages")
+    assert "/srv/packages/*.deb" in str(change.action)
 
 
 def test_where_there_is_dnf_yum_is_not_asked() -> None:
