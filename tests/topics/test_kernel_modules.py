@@ -4,32 +4,17 @@ import dataclasses
 
 import pytest
 
+from nodeprep.kernel import State, Verdict
 from nodeprep.model import Facts, Status
 from nodeprep.topics import kernel_modules as topic
-from nodeprep.topics.kernel_modules import KERNEL, State, Verdict
+from nodeprep.topics.kernel_modules import KERNEL
 from tests import facts
+from tests.test_kernel import RELEASE, answer, dep, verdict
 from tests.topics import named, node, of
-
-RELEASE = "5.15.0-204-generic"
-
-
-def answer(
-    *, head: str = "", loaded: str = "", sys: str = "", lists: str = "", rules: str = ""
-) -> str:
-    head = f"release {RELEASE}\ntree\n{head}"
-    return f"{head}loaded:\n{loaded}sys:\n{sys}lists:\n{lists}rules:\n{rules}"
-
-
-def dep(name: str, release: str = RELEASE, kind: str = "dep") -> str:
-    return f"/lib/modules/{release}/modules.{kind}:/{name}.ko.xz:\n"
 
 
 def seen(system: str) -> Facts:
     return of({KERNEL: facts.read(KERNEL, system)})
-
-
-def verdict(name: str, text: str) -> Verdict:
-    return topic.verdict(name, KERNEL.parse(text))
 
 
 def test_ipvs_stands_on_the_modules_that_old_releases_insist_on() -> None:
@@ -71,11 +56,6 @@ def test_nf_conntrack_ipv4_is_wanted_exactly_where_the_kernel_has_it(
     assert (topic.OLD_CONNTRACK in topic.desired(node(), kernel)) is has
 
 
-def test_a_module_in_proc_modules_is_loaded() -> None:
-    text = answer(loaded="ip_vs 155648 22 - Live 0x0\n", lists=dep("ip_vs"))
-    assert verdict("ip_vs", text).state is State.LOADED
-
-
 @pytest.mark.parametrize(
     "text",
     [answer(lists=dep("br_netfilter", kind="builtin")), answer(sys="br_netfilter\n")],
@@ -85,16 +65,6 @@ def test_a_module_in_the_kernel_itself_is_built_in_and_fine(text: str) -> None:
     assert verdict("br_netfilter", text).state is State.BUILT_IN
     found = named(topic.findings(node(), of({KERNEL: KERNEL.parse(text)})), "br_netfilter")
     assert found.status is Status.OK
-
-
-@pytest.mark.parametrize("suffix", ["", ".xz", ".gz", ".zst"])
-def test_a_module_in_modules_dep_is_loadable_however_it_is_compressed(suffix: str) -> None:
-    text = answer(lists=f"/lib/modules/{RELEASE}/modules.dep:/ip_vs.ko{suffix}:\n")
-    assert verdict("ip_vs", text).state is State.LOADABLE
-
-
-def test_a_file_name_with_dashes_is_the_same_module() -> None:
-    assert verdict("xt_set", answer(lists=dep("xt-set"))).state is State.LOADABLE
 
 
 def test_loadable_modules_are_loaded_by_one_modprobe() -> None:
@@ -119,10 +89,58 @@ def test_a_module_of_an_updated_kernel_waits_for_a_reboot() -> None:
     assert found.hint.startswith(f"reboot: {RELEASE} runs")
 
 
-def test_a_module_that_no_kernel_has_is_missing() -> None:
-    assert verdict("ip_vs", answer()).state is State.MISSING
-    found = named(topic.findings(node(), of({KERNEL: KERNEL.parse(answer())})), "ip_vs")
-    assert found.hint == f"install the modules of {RELEASE}: modinfo ip_vs"
+ORIGIN_OF_EL_10 = (
+    "origin:\nmanager dnf\n"
+    "owner kernel-modules-core 6.12.0-124.8.1.el10_1.x86_64\n"
+    "beside kernel-modules-core 6.12.0-124.8.1.el10_1.x86_64\n"
+    "beside kernel-modules 6.12.0-124.8.1.el10_1.x86_64\n"
+)
+EXTRA = "kernel-modules-extra-6.12.0-124.8.1.el10_1.x86_64"
+
+
+def lacking(origin: str = ORIGIN_OF_EL_10) -> Facts:
+    text = answer().replace("rules:\n", f"{origin}rules:\n")
+    return of({KERNEL: KERNEL.parse(text)})
+
+
+def test_a_module_that_no_kernel_has_is_named_with_the_package_that_has_it() -> None:
+    found = named(topic.findings(node(), lacking()), "ip_vs")
+    assert found.actual == "missing"
+    assert found.hint == f"dnf install {EXTRA}; or set `module_packages: install`"
+    assert [change.subject for change in topic.changes(node(), lacking())] == [topic.MODULES_LOAD]
+
+
+def test_where_it_is_asked_for_the_package_is_installed_and_then_the_modules_are_loaded() -> None:
+    wanted = node(module_packages="install")
+    _, install, load = topic.changes(wanted, lacking())
+    assert install.summary.startswith(f"install {EXTRA} for br_netfilter, nf_conntrack, ip_vs")
+    assert str(install.action).endswith(f"dnf -q -y install {EXTRA}")
+    assert "modprobe -a -- br_netfilter nf_conntrack ip_vs" in str(load.action)
+    assert named(topic.findings(wanted, lacking()), "ip_vs").hint == "nodeprep apply"
+
+
+def test_from_a_directory_where_packages_come_from_one() -> None:
+    wanted = node(module_packages="install", packages_from="/srv/packages")
+    _, install, _ = topic.changes(wanted, lacking())
+    assert "/srv/packages/*.rpm" in str(install.action)
+
+
+def test_where_nobody_knows_the_kernels_package_a_person_has_to() -> None:
+    found = named(topic.findings(node(module_packages="install"), lacking("")), "ip_vs")
+    assert found.hint == f"install the modules of {RELEASE}: no package here owns its folder"
+
+
+def test_what_the_kernel_loads_by_itself_must_be_there() -> None:
+    assert named(topic.findings(node(mode="iptables"), lacking()), "xt_comment").actual == "missing"
+    names = [finding.name for finding in topic.findings(node(), seen("debian12"))]
+    assert "xt_comment" not in names
+
+
+def test_a_locked_down_kernel_is_said_to_want_signatures() -> None:
+    text = answer(head="lockdown none [integrity] confidentiality\n")
+    found = named(topic.findings(node(), of({KERNEL: KERNEL.parse(text)})), "lockdown")
+    assert found.status is Status.OK
+    assert found.actual.startswith("integrity: only modules with a signature")
 
 
 def test_a_kernel_whose_folder_is_gone_says_so() -> None:
@@ -146,18 +164,6 @@ def test_a_rule_in_modprobe_d_blocks_and_is_named_with_its_file(rule: str, reaso
     assert verdict("ip_vs", text) == Verdict(name="ip_vs", state=State.BLOCKED, reason=reason)
     changes = topic.changes(node(), of({KERNEL: KERNEL.parse(text)}))
     assert not any(change.subject == "modprobe" for change in changes)
-
-
-def test_an_install_rule_that_loads_the_module_after_all_blocks_nothing() -> None:
-    rule = "install ip_vs /sbin/modprobe --ignore-install ip_vs && logger ip_vs"
-    text = answer(lists=dep("ip_vs"), rules=f"/etc/modprobe.d/x.conf:{rule}\n")
-    assert verdict("ip_vs", text).state is State.LOADABLE
-
-
-@pytest.mark.parametrize("parameter", ["module_blacklist=x,ip_vs", "modprobe.blacklist=ip-vs"])
-def test_the_kernel_command_line_blocks(parameter: str) -> None:
-    text = answer(head=f"cmdline {parameter}\n", lists=dep("ip_vs"))
-    assert verdict("ip_vs", text).reason == f"kernel command line: {parameter}"
 
 
 def test_modules_disabled_blocks_until_a_reboot() -> None:
@@ -197,15 +203,6 @@ def test_the_rc_script_is_written_only_where_the_init_reads_it(system: str, *, r
     names = [finding.name for finding in topic.findings(node(), seen(system))]
     assert (topic.RC_MODULES in subjects) is reads
     assert (topic.RC_MODULES in names) is reads
-
-
-def test_the_probe_finds_the_rc_reader_of_el_8_where_initscripts_10_has_it() -> None:
-    assert "/usr/libexec/loadmodules" in KERNEL.script(node())
-
-
-def test_the_probe_reads_only_rules_that_modprobe_reads() -> None:
-    assert "/etc/modprobe.d/*.conf" in KERNEL.script(node())
-    assert "grep -r" not in KERNEL.script(node())
 
 
 def test_a_node_that_has_it_all_is_left_alone() -> None:
