@@ -55,11 +55,11 @@ class Sudo:
 
 @dataclass(frozen=True, kw_only=True)
 class Sysctl:
-    """One kernel parameter by its dotted name; ``at_least`` compares whole numbers by size."""
+    """One kernel parameter by its dotted name; a bound compares whole numbers by size."""
 
     key: str
     value: str
-    at_least: bool = False
+    bound: Literal["exactly", "at_least", "at_most"] = "exactly"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,17 @@ def knows_mode(mode: Mode, version: Version) -> bool:
     return first <= version and (version < gone or gone == NEWEST)
 
 
+def knows_scheduler(scheduler: str, version: Version) -> bool:
+    """Tell whether this release accepts an IPVS scheduler; from 1.27 on the kernel alone decides.
+
+    Source: ValidateIPVSSchedulerMethod in kube-proxy up to 1.26, removed by kubernetes#114878.
+    """
+    return scheduler in _FIRST_SCHEDULERS or version >= Version(1, 27)
+
+
+_FIRST_SCHEDULERS = frozenset({"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq"})
+
+
 def feature_gates(mode: Mode, version: Version) -> Mapping[str, bool]:
     """Return the gates without which this release refuses the mode (nftables was alpha in two)."""
     alpha = mode == "nftables" and version in (Version(1, 29), Version(1, 30))

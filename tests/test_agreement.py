@@ -26,8 +26,8 @@ RECORDED: Mapping[str, list[Any]] = {
 }
 SYSCTLS = (
     Sysctl(key="net.ipv4.ip_forward", value="0"),
-    Sysctl(key="net.bridge.bridge-nf-call-iptables", value="0", at_least=True),
-    Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", at_least=True),
+    Sysctl(key="net.bridge.bridge-nf-call-iptables", value="0", bound="at_least"),
+    Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", bound="at_least"),
 )
 
 

@@ -31,7 +31,7 @@ from tests.topics import KUBECONFIG, node, of
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = os.environ.get("NODEPREP_UPDATE_GOLDEN") == "1"
-CONNTRACK = Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", at_least=True)
+CONNTRACK = Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", bound="at_least")
 RUN = apply.Run(id="20261123T040000Z-1a2b", operator="anna@control")
 
 

@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "kernel",
             "module_packages",
             "package_managers",
+            "proxy_sysctls",
         },
     ),
     frozenset({"model"}),

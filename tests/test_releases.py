@@ -9,6 +9,7 @@ from nodeprep.releases import (
     feature_gates,
     knows_flag,
     knows_mode,
+    knows_scheduler,
     parse_version,
 )
 
@@ -89,3 +90,15 @@ def test_nftables_needs_its_gate_while_it_is_alpha(minor: int, *, gated: bool) -
 @pytest.mark.parametrize("mode", ["iptables", "ipvs"])
 def test_no_other_mode_has_a_gate(mode: Mode) -> None:
     assert all(feature_gates(mode, Version(1, minor)) == {} for minor in range(8, 43))
+
+
+@pytest.mark.parametrize("scheduler", ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "nq"])
+def test_every_release_knows_the_schedulers_of_the_first_day(scheduler: str) -> None:
+    assert knows_scheduler(scheduler, Version(1, 14))
+    assert knows_scheduler(scheduler, Version(1, 34))
+
+
+@pytest.mark.parametrize("scheduler", ["mh", "fo", "ovf", "twos"])
+def test_newer_schedulers_are_the_kernels_business_from_1_27_on(scheduler: str) -> None:
+    assert not knows_scheduler(scheduler, Version(1, 26))
+    assert knows_scheduler(scheduler, Version(1, 27))

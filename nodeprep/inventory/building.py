@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from nodeprep.inventory.folding import expand
 from nodeprep.inventory.places import Path
 from nodeprep.inventory.schema import (
-    AtLeast,
     Block,
+    Bounded,
     InventoryFile,
     NodeEntry,
     Settings,
@@ -136,7 +136,9 @@ def _sudo(setting: str | SudoByPassword) -> Sudo:
             return Sudo()
 
 
-def _sysctl(key: str, value: int | str | AtLeast) -> Sysctl:
-    if isinstance(value, AtLeast):
-        return Sysctl(key=key, value=str(value.at_least), at_least=True)
-    return Sysctl(key=key, value=str(value))
+def _sysctl(key: str, value: int | str | Bounded) -> Sysctl:
+    if not isinstance(value, Bounded):
+        return Sysctl(key=key, value=str(value))
+    if value.at_most is None:
+        return Sysctl(key=key, value=str(value.at_least), bound="at_least")
+    return Sysctl(key=key, value=str(value.at_most), bound="at_most")

@@ -9,7 +9,7 @@ from nodeprep.inventory.allowed import Surroundings
 from nodeprep.inventory.characters import shown
 from nodeprep.inventory.places import NO_PASSWORD, Document, Fault, Path
 from nodeprep.inventory.schema import (
-    AtLeast,
+    Bounded,
     InventoryFile,
     KubeProxyBlock,
     NodeEntry,
@@ -133,7 +133,7 @@ def block_at(path: Path) -> type[Value]:
         case (*_, "kube_proxy"):
             return KubeProxyBlock
         case (*_, "sysctls", _, _):
-            return AtLeast
+            return Bounded
         case (*_, "password", _):
             return PasswordPlace
         case _:

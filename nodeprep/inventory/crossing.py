@@ -15,7 +15,7 @@ from nodeprep.inventory.folding import LIMIT, count, ends, expand
 from nodeprep.inventory.hosts import address
 from nodeprep.inventory.places import Document, Fault, Path
 from nodeprep.inventory.suggesting import suggestion
-from nodeprep.releases import knows_mode, parse_version
+from nodeprep.releases import knows_mode, knows_scheduler, parse_version
 
 # --- as written ------------------------------------------------------------------------------
 
@@ -133,6 +133,9 @@ def _impossible(row: Row, document: Document) -> Iterator[Fault]:
     if release and not knows_mode(proxy.mode, release):
         message = f"kube-proxy {release} does not know the mode {proxy.mode}"
         yield Fault(_where(row, document, "mode", "version"), message)
+    if release and proxy.mode == "ipvs" and not knows_scheduler(proxy.scheduler, release):
+        message = f"kube-proxy {release} does not know the scheduler {proxy.scheduler}"
+        yield Fault(_where(row, document, "scheduler", "version"), message)
 
 
 def _where(row: Row, document: Document, *keys: str) -> Path:

@@ -63,7 +63,13 @@ SysctlText = Annotated[
     str,
     Matching(r"\S(?:.*\S)?", "one line of text, without spaces around it", longest=1024),
 ]
-Scheduler = Annotated[str, Matching(r"[a-z]{1,16}", "an IPVS scheduler, such as rr, wrr, lc or sh")]
+Scheduler = Annotated[
+    str,
+    Matching(
+        "rr|wrr|lc|wlc|lblc|lblcr|sh|dh|sed|nq|mh|fo|ovf|twos",
+        "an IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, mh, fo, ovf or twos",
+    ),
+]
 Version = Annotated[str, Matching(r"v?1\.[0-9]+(?:\.[0-9]+)?", "a version, such as '1.34'", 32)]
 FeatureGate = Annotated[str, Matching(r"[A-Za-z][A-Za-z0-9]*", "letters and digits")]
 Duration = Annotated[str, Matching(_DURATION, "a duration, such as 30s, 1m30s or 500ms", 32)]

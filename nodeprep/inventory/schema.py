@@ -157,10 +157,19 @@ class SudoByPassword(Value):
     ] = Field(description="ask, {file: PATH} or {descriptor: N}.")
 
 
-class AtLeast(Value):
-    """A kernel parameter that may be larger, but not smaller."""
+class Bounded(Value):
+    """A kernel parameter that may be larger, or smaller, but not the other way."""
 
-    at_least: int = Field(description="The smallest whole number that will do.")
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    at_least: int | None = _key("The smallest whole number that will do.")
+    at_most: int | None = _key("The largest whole number that will do.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("write either `at_least` or `at_most`")
+        return self
 
 
 class KubeProxyBlock(Block):
@@ -194,7 +203,10 @@ class KubeProxyBlock(Block):
         "The pods' network; for dual stack one IPv4 and one IPv6 network, separated by a comma."
     )
     masquerade_all: bool = _key("Masquerade all traffic to services.", KubeProxy.masquerade_all)
-    scheduler: Scheduler = _key("IPVS scheduler, such as rr, wrr, lc or sh.", KubeProxy.scheduler)
+    scheduler: Scheduler = _key(
+        "IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, mh, fo, ovf, twos.",
+        KubeProxy.scheduler,
+    )
     strict_arp: bool = _key(
         "Answer ARP only for an interface's own addresses, as MetalLB and kube-vip need it.",
         KubeProxy.strict_arp,
@@ -235,10 +247,10 @@ class Settings(Block):
     sysctls: dict[
         SysctlKey,
         Annotated[
-            Number[int] | Word[SysctlText] | Keys[AtLeast],
-            _either("a whole number, text or {at_least: N}"),
+            Number[int] | Word[SysctlText] | Keys[Bounded],
+            _either("a whole number, text, {at_least: N} or {at_most: N}"),
         ],
-    ] = _key("Kernel parameters: a whole number, text, or {at_least: N}.")
+    ] = _key("Kernel parameters: a whole number, text, {at_least: N} or {at_most: N}.")
     packages: Many[Package] = _key("Packages to install beyond those of the proxy mode.", ())
     packages_from: NodePath = _key(
         "A directory on the node with packages, for nodes without a repository: packages are "

@@ -6,11 +6,12 @@ modules. Values are compared exactly (``1`` is not ``10``), runs of white space 
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nodeprep import files
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status, Sysctl
+from nodeprep.proxy_sysctls import CONNTRACK_MAX, FORWARD6, needed, overruled
 from nodeprep.render import render
 from nodeprep.shell import Script, quote, words
 
@@ -19,19 +20,14 @@ TITLE = "Sysctls"
 
 DROP_IN = "/etc/sysctl.d/99-nodeprep.conf"
 
-BASE = (
-    Sysctl(key="net.ipv4.ip_forward", value="1"),
-    Sysctl(key="net.bridge.bridge-nf-call-iptables", value="1"),
-    Sysctl(key="net.bridge.bridge-nf-call-ip6tables", value="1"),
-)
-"""What kube-proxy needs in every mode and does not set itself."""
 
-
-def desired(node: Node) -> tuple[Sysctl, ...]:
-    """Return the parameters this node should have; the inventory's word counts over ours."""
+def asked_for(node: Node, release: str) -> tuple[Sysctl, ...]:
+    """Return the parameters that are asked about: ours, and the inventory's, whose word counts."""
+    needed_ = needed(node.desired.kube_proxy, release)
     # A key may be written with dots or with slashes: its file is what makes it one.
-    wanted = {proc_path(sysctl.key): sysctl for sysctl in (*BASE, *node.desired.sysctls)}
-    return tuple(wanted.values())
+    wanted = {proc_path(sysctl.key): sysctl for sysctl in (*needed_, *node.desired.sysctls)}
+    # What an interface accepts from routers is to be settled before IPv6 is forwarded.
+    return tuple(sorted(wanted.values(), key=lambda sysctl: sysctl == FORWARD6))
 
 
 def proc_path(key: str) -> str:
@@ -64,10 +60,17 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Values in force, ``None`` for a parameter this kernel does not have, and lines in files."""
+    """Values in force, ``None`` for a parameter that is not there, and lines in files.
 
+    ``homes`` are the folders, and files, that are there once the parameters beside them can be.
+    ``advertised`` are interfaces with a default route that a router's advertisement brought.
+    """
+
+    release: str
     values: Mapping[str, str | None]
     assignments: tuple[Assignment, ...]
+    homes: frozenset[str] = frozenset()
+    advertised: frozenset[str] = frozenset()
 
 
 # One grep reads all values. The shell's own `read` would not do: dash reads byte by byte, and a
@@ -75,19 +78,39 @@ class Parameters:
 # Files of one name in several folders: the first folder counts, as sysctl.d(5) says;
 # /etc/sysctl.conf is read last by procps, wherever it is read at all.
 _PROBE = """\
+read -r release </proc/sys/kernel/osrelease; printf 'release %%s\\n' "$release"
+for home in %s; do [ -e "$home" ] && printf 'home %%s\\n' "$home"; done
 set -- %s
 for path do [ -e "$path" ] || printf 'absent %%s\\n' "$path"; done
 grep -sH '' -- "$@"
+%s
 grep -sHnE '^[[:space:]]*-?[[:space:]]*(%s)[[:space:]]*=' \\
   /etc/sysctl.d/*.conf /run/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf \\
   /usr/lib/sysctl.d/*.conf /lib/sysctl.d/*.conf /etc/sysctl.conf
 :"""
 
 
+# RTF_ADDRCONF: the kernel's own work on an advertisement (include/uapi/linux/ipv6_route.h).
+_ADVERTISED = "grep -E '^0{32} 00 .* [0-9a-f]{3}[4-7c-f][0-9a-f]{4} +[^ ]+$' /proc/net/ipv6_route"
+
+
 def _script(node: Node) -> str:
-    keys = [sysctl.key for sysctl in desired(node)]
+    # Whatever kernel answers: one of the middle asks for all that any may need.
+    keys = [sysctl.key for sysctl in asked_for(node, "5.0")]
+    paths_ = [proc_path(key) for key in keys]
     pattern = "|".join((*map(_dotted, keys), "[^#;=]*[*?][^=]*"))
-    return _PROBE % (words(*map(proc_path, keys)), pattern)
+    homes = words(*dict.fromkeys(map(_home, paths_)))
+    advertised = _ADVERTISED if FORWARD6.key in keys else ":"
+    return _PROBE % (homes, words(*paths_), advertised, pattern)
+
+
+def _home(path: str) -> str:
+    """Return what is there as soon as a parameter can be.
+
+    Parameters of one folder come with one module, but for those of the connection tracker.
+    """
+    folder = path.rpartition("/")[0]
+    return proc_path(CONNTRACK_MAX) if path.startswith(f"{folder}/nf_conntrack_") else folder
 
 
 def _dotted(key: str) -> str:
@@ -95,10 +118,12 @@ def _dotted(key: str) -> str:
 
 
 def parse(text: str) -> Parameters:
-    """Read ``absent PATH``, then grep's ``PATH:VALUE`` and ``FILE:LINE:KEY = VALUE`` lines."""
+    """Read ``release``, ``home`` and ``absent`` lines, then what each grep prints."""
     values: dict[str, str | None] = {}
     found: list[Assignment] = []
-    for line in text.splitlines():
+    lines = text.splitlines()
+    single = [line.partition(" ")[::2] for line in lines]
+    for line in lines:
         if line.startswith("absent "):
             values[line.removeprefix("absent ")] = None
         elif line.startswith("/proc/sys/"):
@@ -106,7 +131,15 @@ def parse(text: str) -> Parameters:
             values[path] = " ".join(f"{values.get(path) or ''} {value}".split())
         elif match := re.match(r"(/[^:]+):(\d+):([^=]+)=(.*)", line):
             found.append(_assignment(*match.groups()))
-    return Parameters(values=values, assignments=tuple(_in_order(found)))
+    return Parameters(
+        release=next((rest for kind, rest in single if kind == "release"), ""),
+        values=values,
+        assignments=tuple(_in_order(found)),
+        homes=frozenset(rest for kind, rest in single if kind == "home"),
+        advertised=frozenset(
+            line.split()[-1] for line in lines if line.startswith(f"{'0' * 32} 00 ")
+        ),
+    )
 
 
 def _assignment(file: str, number: str, key: str, value: str) -> Assignment:
@@ -133,6 +166,36 @@ FACTS = (PARAMETERS,)
 # --- comparing ------------------------------------------------------------------------------
 
 
+def desired(node: Node, parameters: Parameters) -> tuple[Sysctl, ...]:
+    """Return the parameters this node should have, and that nobody else has the last word on."""
+    return tuple(
+        sysctl
+        for sysctl in asked_for(node, parameters.release)
+        if not _lacking(sysctl, parameters)
+        and not overruled(sysctl, node.desired.kube_proxy)
+        and not _cuts_off(sysctl, node, parameters)
+    )
+
+
+def _lacking(sysctl: Sysctl, parameters: Parameters) -> bool:
+    """Tell whether this kernel does not have a parameter, and no module would bring it."""
+    path = proc_path(sysctl.key)
+    return parameters.values.get(path) is None and _home(path) in parameters.homes
+
+
+def _cuts_off(sysctl: Sysctl, node: Node, parameters: Parameters) -> str:
+    """Return the interface that would lose its default route where IPv6 is forwarded, or ''."""
+    if sysctl != FORWARD6 or _value(sysctl, parameters) == sysctl.value:
+        return ""
+    kept = {proc_path(s.key) for s in node.desired.sysctls if s.value == "2"}
+    exposed = (i for i in sorted(parameters.advertised) if proc_path(_accept_ra(i)) not in kept)
+    return next(exposed, "")
+
+
+def _accept_ra(interface: str) -> str:
+    return f"net.ipv6.conf.{interface.replace('.', '/')}.accept_ra"
+
+
 def _value(sysctl: Sysctl, parameters: Parameters) -> str | None:
     return parameters.values.get(proc_path(sysctl.key))
 
@@ -141,9 +204,12 @@ def satisfied(sysctl: Sysctl, actual: str | None) -> bool:
     """Tell whether a value in force is what is wanted."""
     if actual is None:
         return False
-    if not sysctl.at_least:
+    if sysctl.bound == "exactly":
         return actual == " ".join(sysctl.value.split())
-    return bool(re.fullmatch(r"-?[0-9]{1,20}", actual)) and int(actual) >= int(sysctl.value)
+    if not re.fullmatch(r"-?[0-9]{1,20}", actual):
+        return False
+    difference = int(actual) - int(sysctl.value)
+    return difference >= 0 if sysctl.bound == "at_least" else difference <= 0
 
 
 def override(sysctl: Sysctl, parameters: Parameters) -> Assignment | None:
@@ -163,13 +229,13 @@ def _after_ours(file: str) -> bool:
 
 
 def _kept(node: Node, parameters: Parameters) -> tuple[Sysctl, ...]:
-    # A minimum is written only where it was needed: writing it everywhere would lower, at the
-    # next boot, what a machine's own defaults set higher. Once ours, it stays.
+    # A bound is written only where it was needed: writing it everywhere would lower, at the next
+    # boot, what a machine's own defaults set higher. Once ours, it stays.
     ours = {proc_path(a.key) for a in parameters.assignments if a.file == DROP_IN}
     return tuple(
         sysctl
-        for sysctl in desired(node)
-        if not sysctl.at_least
+        for sysctl in desired(node, parameters)
+        if sysctl.bound == "exactly"
         or proc_path(sysctl.key) in ours
         or not satisfied(sysctl, _value(sysctl, parameters))
     )
@@ -197,7 +263,7 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     """Persist, then set: each parameter that differs, and no other."""
     parameters, file = facts[PARAMETERS], _drop_in(node, facts[PARAMETERS])
     written = files.change(NAME, file, facts.file(DROP_IN), adopt=node.desired.adopt)
-    wrong = (s for s in desired(node) if not satisfied(s, _value(s, parameters)))
+    wrong = (s for s in desired(node, parameters) if not satisfied(s, _value(s, parameters)))
     return (*filter(None, (written,)), *(_set(s, _value(s, parameters)) for s in wrong))
 
 
@@ -214,14 +280,41 @@ def _set(sysctl: Sysctl, actual: str | None) -> Change:
 def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     """Say how each parameter stands, now and at the next boot, and how our file stands."""
     parameters, file = facts[PARAMETERS], _drop_in(node, facts[PARAMETERS])
-    stand = (_finding(sysctl, parameters) for sysctl in desired(node))
+    stand = (_finding(sysctl, parameters) for sysctl in desired(node, parameters))
     adopt = node.desired.adopt
-    return (*stand, files.finding(NAME, file, facts.file(DROP_IN), adopt=adopt))
+    ours = files.finding(NAME, file, facts.file(DROP_IN), adopt=adopt)
+    return (*stand, *_left_alone(node, parameters), ours)
+
+
+def _left_alone(node: Node, parameters: Parameters) -> Iterator[Finding]:
+    for sysctl in asked_for(node, parameters.release):
+        actual = _value(sysctl, parameters)
+        if hint := overruled(sysctl, node.desired.kube_proxy):
+            told = f"{actual}, and kube-proxy sets it at each start"
+            yield _said(sysctl, Status.WARN, told, hint)
+        elif _lacking(sysctl, parameters):
+            own = sysctl in node.desired.sysctls
+            hint = f"check the name, or take `{sysctl.key}` out of `sysctls`" if own else ""
+            yield _said(sysctl, Status.WARN if own else Status.SKIP, "not in this kernel", hint)
+        elif interface := _cuts_off(sysctl, node, parameters):
+            told = f"{actual}: with 1 {interface} would lose the default route it was advertised"
+            hint = f"add `sysctls: {{{_accept_ra(interface)}: 2}}`: it is accepted all the same"
+            yield _said(sysctl, Status.FAIL, told, hint)
+
+
+def _said(sysctl: Sysctl, status: Status, actual: str, hint: str) -> Finding:
+    wanted = _wanted(sysctl)
+    return Finding(
+        topic=NAME, name=sysctl.key, status=status, actual=actual, wanted=wanted, hint=hint
+    )
+
+
+def _wanted(sysctl: Sysctl) -> str:
+    return f"{sysctl.bound.replace('_', ' ')} {sysctl.value}".removeprefix("exactly ")
 
 
 def _finding(sysctl: Sysctl, parameters: Parameters) -> Finding:
     actual = _value(sysctl, parameters)
-    wanted = f"at least {sysctl.value}" if sysctl.at_least else sysctl.value
     late = override(sysctl, parameters)
     if not satisfied(sysctl, actual):
         state, hint = "not there" if actual is None else actual, APPLY
@@ -230,6 +323,4 @@ def _finding(sysctl: Sysctl, parameters: Parameters) -> Finding:
         hint = f"take `{late.key}` out of {late.file}, line {late.line}"
     else:
         return Finding(topic=NAME, name=sysctl.key, status=Status.OK, actual=actual or "")
-    return Finding(
-        topic=NAME, name=sysctl.key, status=Status.FAIL, actual=state, wanted=wanted, hint=hint
-    )
+    return _said(sysctl, Status.FAIL, state, hint)

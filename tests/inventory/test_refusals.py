@@ -169,13 +169,13 @@ SETTINGS = [
         ("sysctls: {net: 1}", "net", "defaults.sysctls.net", "a kernel setting such as"),
         ("sysctls: {net.*: 1}", "net", "defaults.sysctls[net.*]", "a kernel setting such as"),
         ("sysctls: {a..b: 1}", "a..", "defaults.sysctls[a..b]", "a kernel setting such as"),
-        ("sysctls: {a.b: true}", "true", "defaults.sysctls[a.b]", "{at_least: N} is wanted here"),
+        ("sysctls: {a.b: true}", "true", "defaults.sysctls[a.b]", "{at_most: N} is wanted here"),
         ("sysctls: {a.b: ' x'}", "'", "defaults.sysctls[a.b]", "without spaces around it"),
         (
-            "sysctls: {a.b: {at_most: 5}}",
+            "sysctls: {a.b: {at_best: 5}}",
             "at_",
-            "defaults.sysctls[a.b].at_most",
-            "allowed: at_least",
+            "defaults.sysctls[a.b].at_best",
+            "allowed: at_least, at_most",
         ),
         ("adopt: 'true'", "'", "defaults.adopt", "true or false is wanted here, not `true`"),
     ]
@@ -213,6 +213,10 @@ KUBE_PROXY = [
 ]
 
 MERGED = [
+    (
+        "defaults: {kube_proxy: {version: '1.26', scheduler: mh}}\n" + N,
+        *(1, 53, "defaults.kube_proxy.scheduler", "1.26 does not know the scheduler mh"),
+    ),
     (
         "groups: {g: {kube_proxy: {min_sync_period: 1m}}}\nnodes: [{name: n, groups: [g]}]",
         *(1, 44, "groups.g.kube_proxy.min_sync_period", "1m is above sync_period 30s"),

@@ -83,7 +83,7 @@ def test_a_sysctl_is_a_number_text_or_a_lower_limit() -> None:
         Sysctl(key="vm.a", value="-1"),
         Sysctl(key="vm.b", value="1 2"),
         Sysctl(key="net.ipv4.conf.eth0/1.c", value="0644"),
-        Sysctl(key="vm.d", value="9", at_least=True),
+        Sysctl(key="vm.d", value="9", bound="at_least"),
     )
 
 
@@ -152,7 +152,7 @@ nodes:
 def test_a_node_without_groups_has_the_defaults() -> None:
     assert nodes(LAYERS)["plain"].desired == Desired(
         packages=("a", "b"),
-        sysctls=(Sysctl(key="vm.a", value="1"), Sysctl(key="vm.b", value="1", at_least=True)),
+        sysctls=(Sysctl(key="vm.a", value="1"), Sysctl(key="vm.b", value="1", bound="at_least")),
         adopt=True,
         kube_proxy=KubeProxy(scheduler="wrr", feature_gates={"A": True, "B": True}),
     )

@@ -46,6 +46,16 @@ RUNNING = Service(
     now=NOW,
 )
 INSTALLED = kube_proxy.Binary(present=True, version=Version(1, 34), mtime=NOW - 9000)
+SYSCTLS = """\
+release 5.15.0-204-generic
+/proc/sys/net/ipv4/ip_forward:1
+/proc/sys/net/bridge/bridge-nf-call-iptables:1
+/proc/sys/net/bridge/bridge-nf-call-ip6tables:1
+/proc/sys/net/ipv4/tcp_keepalive_time:600
+/proc/sys/net/ipv4/vs/conntrack:1
+/proc/sys/net/ipv4/vs/expire_nodest_conn:1
+/proc/sys/net/ipv4/vs/expire_quiescent_template:1
+"""
 KUBECONFIG = FileState(path="/etc/kubernetes/kube-proxy.kubeconfig", kind="regular", digest="0")
 
 
@@ -56,7 +66,7 @@ def of(values: Mapping[Fact[Any], object] | None = None, *states: FileState) -> 
         "system.last_run": system.LastRun(),
         "packages": facts.read(packages.INSTALLED, "ubuntu2204"),
         "kernel_modules": facts.read(kernel_modules.KERNEL, "ubuntu2204-loaded"),
-        "sysctl": facts.read(sysctl.PARAMETERS, "ubuntu2004"),
+        "sysctl": sysctl.parse(SYSCTLS),
         "kube_proxy.binary": INSTALLED,
         "kube_proxy.service": RUNNING,
         "proxy_mode": facts.read(proxy_mode.EFFECTIVE, "v1.18"),

@@ -1,15 +1,19 @@
 """Kernel parameters: what counts as right, who else sets them, and what is done about it."""
 
+from typing import Any
+
 import pytest
 
 from nodeprep.model import Facts, Node, Status, Sysctl
+from nodeprep.shell import Script
 from nodeprep.topics import sysctl as topic
 from nodeprep.topics.sysctl import PARAMETERS, Assignment, override, satisfied
 from tests import facts
-from tests.topics import named, node, of
+from tests.shells import output
+from tests.topics import SYSCTLS, named, node, of
 
 FORWARD = Sysctl(key="net.ipv4.ip_forward", value="1")
-MAXIMUM = Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", at_least=True)
+MAXIMUM = Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", bound="at_least")
 VALUES = """\
 /proc/sys/net/ipv4/ip_forward:1
 /proc/sys/net/bridge/bridge-nf-call-iptables:1
@@ -21,12 +25,15 @@ def seen(text: str) -> Facts:
     return of({PARAMETERS: PARAMETERS.parse(text)})
 
 
+NOTHING = PARAMETERS.parse("")
+
+
 def late(text: str, wanted: Sysctl = FORWARD) -> Assignment | None:
     return override(wanted, PARAMETERS.parse(text))
 
 
 def test_every_mode_gets_what_kube_proxy_does_not_set_itself() -> None:
-    assert [sysctl.key for sysctl in topic.desired(node(mode="nftables"))] == [
+    assert [sysctl.key for sysctl in topic.desired(node(mode="nftables"), NOTHING)] == [
         "net.ipv4.ip_forward",
         "net.bridge.bridge-nf-call-iptables",
         "net.bridge.bridge-nf-call-ip6tables",
@@ -35,8 +42,9 @@ def test_every_mode_gets_what_kube_proxy_does_not_set_itself() -> None:
 
 def test_the_inventorys_word_counts_over_ours() -> None:
     off = Sysctl(key="net.bridge.bridge-nf-call-iptables", value="0")
-    assert off in topic.desired(node(sysctls=(off,)))
-    assert len(topic.desired(node(sysctls=(off,)))) == 3
+    wanted = topic.desired(node(mode="iptables", sysctls=(off,)), NOTHING)
+    assert off in wanted
+    assert len(wanted) == 3
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_a_parameter_that_is_not_there_is_written_all_the_same() -> None:
 
 def test_only_what_differs_is_set() -> None:
     found = of({PARAMETERS: facts.read(PARAMETERS, "debian12-container")})
-    _, *changes = topic.changes(node(), found)
+    _, *changes = topic.changes(node(mode="iptables"), found)
     (change,) = changes
     assert str(change.action) == "printf '%s\\n' '1' >/proc/sys/net/ipv4/ip_forward"
 
@@ -198,3 +206,132 @@ def test_a_minimum_that_holds_but_is_lowered_by_a_later_file_fails() -> None:
     assert late(text, MAXIMUM) is not None
     assert late(text.replace("65536", "--5"), MAXIMUM) is not None
     assert late(text.replace("65536", "200000"), MAXIMUM) is None
+
+
+# --- bounds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("actual", "right"), [("600", True), ("75", True), ("7200", False)])
+def test_a_maximum_is_compared_by_size(actual: str, *, right: bool) -> None:
+    assert satisfied(KEEPALIVE, actual) is right
+
+
+KEEPALIVE = Sysctl(key="net.ipv4.tcp_keepalive_time", value="600", bound="at_most")
+OF_IPVS = SYSCTLS.replace("tcp_keepalive_time:600", "tcp_keepalive_time:{}")
+
+
+def test_a_shorter_keepalive_of_the_machines_own_is_left_alone() -> None:
+    found = seen(OF_IPVS.format(60))
+    assert named(topic.findings(node(), found), KEEPALIVE.key).status is Status.OK
+    assert "tcp_keepalive_time" not in drop_in(node(), OF_IPVS.format(60))
+
+
+def test_connections_are_kept_alive_before_ipvs_forgets_them() -> None:
+    finding = named(topic.findings(node(), seen(OF_IPVS.format(7200))), KEEPALIVE.key)
+    assert (finding.status, finding.wanted) == (Status.FAIL, "at most 600")
+    assert "tcp_keepalive_time = 600" in drop_in(node(), OF_IPVS.format(7200))
+
+
+# --- what the kernel has not ----------------------------------------------------------------
+
+
+OLD = "net.ipv4.tcp_tw_recycle"
+
+
+def test_a_parameter_that_no_kernel_of_this_kind_has_is_skipped_and_said() -> None:
+    gone = SYSCTLS + "home /proc/sys/net/ipv4/vs\nabsent /proc/sys/net/ipv4/vs/conntrack\n"
+    found = seen(gone.replace("/proc/sys/net/ipv4/vs/conntrack:1\n", ""))
+    finding = named(topic.findings(node(), found), "net.ipv4.vs.conntrack")
+    assert (finding.status, finding.actual) == (Status.SKIP, "not in this kernel")
+    assert "net.ipv4.vs.conntrack" not in str(topic.changes(node(), found))
+
+
+def test_one_of_the_inventorys_that_the_kernel_has_not_may_be_a_slip_of_the_pen() -> None:
+    wanted = node(sysctls=(Sysctl(key=OLD, value="0"),))
+    found = seen(SYSCTLS + "home /proc/sys/net/ipv4\nabsent /proc/sys/net/ipv4/tcp_tw_recycle\n")
+    finding = named(topic.findings(wanted, found), OLD)
+    assert finding.status is Status.WARN
+    assert finding.hint == f"check the name, or take `{OLD}` out of `sysctls`"
+    assert OLD not in str(topic.changes(wanted, found))
+
+
+def test_a_parameter_whose_module_is_not_loaded_yet_is_set_after_it() -> None:
+    found = seen(SYSCTLS + "absent /proc/sys/net/netfilter/nf_conntrack_max\n")
+    wanted = node(sysctls=(MAXIMUM,))
+    assert "set net.netfilter.nf_conntrack_max = 131072 (not there yet)" in [
+        change.summary for change in topic.changes(wanted, found)
+    ]
+
+
+def test_the_trackers_own_parameters_come_with_the_tracker_not_with_their_folder() -> None:
+    script = PARAMETERS.script(node(sysctls=(MAXIMUM,)))
+    assert "/proc/sys/net/netfilter/nf_conntrack_max; do" in script
+
+
+# --- what kube-proxy sets itself ------------------------------------------------------------
+
+
+def test_what_kube_proxy_sets_at_its_start_is_not_fought_over() -> None:
+    more = Sysctl(key=MAXIMUM.key, value="1048576", bound="at_least")
+    found = seen(SYSCTLS + "/proc/sys/net/netfilter/nf_conntrack_max:262144\n")
+    finding = named(topic.findings(node(sysctls=(more,)), found), MAXIMUM.key)
+    assert finding.status is Status.WARN
+    assert finding.actual == "262144, and kube-proxy sets it at each start"
+    assert finding.hint.startswith("set `kube_proxy: {conntrack_max_per_core: 0}`")
+    assert MAXIMUM.key not in str(topic.changes(node(sysctls=(more,)), found))
+
+
+def test_where_kube_proxy_leaves_it_alone_the_inventorys_word_counts() -> None:
+    more = Sysctl(key=MAXIMUM.key, value="1048576", bound="at_least")
+    wanted = node(sysctls=(more,), conntrack_max_per_core=0)
+    found = seen(SYSCTLS + "/proc/sys/net/netfilter/nf_conntrack_max:262144\n")
+    assert named(topic.findings(wanted, found), MAXIMUM.key).hint == "nodeprep apply"
+
+
+# --- forwarding IPv6 ------------------------------------------------------------------------
+
+
+ROUTE = (
+    "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+    "fe800000000000005054fffffe123456 00000400 00000002 00000000 00450003     eth0\n"
+)
+"""A default route in /proc/net/ipv6_route: RTF_UP, RTF_GATEWAY, RTF_DEFAULT, RTF_ADDRCONF."""
+
+
+def dual(**given: Any) -> Node:
+    return node(cluster_cidr="10.244.0.0/16,fd00:10:244::/56", **given)
+
+
+FORWARD6 = "net.ipv6.conf.all.forwarding"
+OFF = f"{SYSCTLS}/proc/sys/net/ipv6/conf/all/forwarding:0\n"
+
+
+def test_dual_stack_forwards_ipv6_and_one_stack_does_not() -> None:
+    changes = [change.summary for change in topic.changes(dual(), seen(OFF))]
+    assert f"set {FORWARD6} = 1 (was 0)" in changes
+    assert FORWARD6 not in str(topic.changes(node(), seen(OFF)))
+
+
+def test_a_node_keeps_the_default_route_that_a_router_advertised() -> None:
+    found = seen(OFF + ROUTE)
+    finding = named(topic.findings(dual(), found), FORWARD6)
+    assert finding.status is Status.FAIL
+    assert finding.actual == "0: with 1 eth0 would lose the default route it was advertised"
+    assert finding.hint.startswith("add `sysctls: {net.ipv6.conf.eth0.accept_ra: 2}`")
+    assert FORWARD6 not in str(topic.changes(dual(), found))
+
+
+def test_what_is_accepted_from_routers_is_settled_before_ipv6_is_forwarded() -> None:
+    accept = Sysctl(key="net.ipv6.conf.eth0.accept_ra", value="2")
+    changes = topic.changes(dual(sysctls=(accept,)), seen(OFF + ROUTE))
+    subjects = [change.subject for change in changes]
+    assert subjects[-2:] == [accept.key, FORWARD6]
+
+
+def test_the_route_is_found_in_the_kernels_own_table(shell: str) -> None:
+    script = PARAMETERS.script(dual()).replace("/proc/net/ipv6_route", "-")
+    grep = next(line for line in script.splitlines() if "0{32}" in line)
+    plain = ROUTE.replace("00450003", "00000003")
+    for table, found in ((ROUTE, True), (plain, False), (plain + ROUTE, True)):
+        said = output(shell, Script(f"{grep} <<END\n{table}END\n")).decode()
+        assert (said == ROUTE) is found
