@@ -205,6 +205,33 @@ def test_a_blacklisted_module_is_named_with_the_file_that_blocks_it(unset: Opera
     unset.ask("rm /etc/modprobe.d/theirs.conf")
 
 
+LEAST_LOADED = ("    mode: ipvs", "    mode: ipvs\n    scheduler: lblcr")
+TREE = "/lib/modules/$(uname -r)"
+
+
+def test_a_module_that_is_gone_is_named_with_the_package_of_the_running_kernel(
+    unset: Operator, inventory: Inventories
+) -> None:
+    file = f"{TREE}/kernel/net/netfilter/ipvs/ip_vs_lblcr.ko"
+    unset.ask(f"mv {file} /root/ && depmod")
+    finding = unset.findings(inventory(LEAST_LOADED))["ip_vs_lblcr"]
+    release = unset.ask("uname -r").strip()
+    assert finding["actual"] == "missing"
+    assert finding["hint"] == f"apt-get install --reinstall linux-image-{release}"
+    unset.ask(f"mv /root/ip_vs_lblcr.ko {file} && depmod")
+
+
+def test_a_node_whose_modules_are_another_kernels_is_told_to_reboot(
+    unset: Operator, inventory: Inventories
+) -> None:
+    release = unset.ask("uname -r").strip()
+    unset.ask(f"mv {TREE} /lib/modules/6.99.0-1-amd64")
+    finding = unset.findings(inventory(LEAST_LOADED))["ip_vs_lblcr"]
+    assert finding["actual"] == "only for another kernel (6.99.0-1-amd64)"
+    assert finding["hint"].startswith(f"reboot: {release} runs")
+    unset.ask(f"mv /lib/modules/6.99.0-1-amd64 {TREE}")
+
+
 def test_a_later_file_that_overrides_ours_is_named(unset: Operator) -> None:
     unset.nodeprep("apply", *SYSCTL).check(0)
     unset.ask("echo 'net.ipv4.ip_forward=0' >/etc/sysctl.d/99-zz-theirs.conf")
@@ -223,6 +250,30 @@ def test_a_step_that_fails_stops_the_rest_and_says_why(
     assert "not tried" in failed.out
     assert whole_files(bare) == {}
     bare.nodeprep("apply").check(0)
+
+
+def test_packages_come_from_a_directory_of_the_node_where_there_is_no_repository(
+    unset: Operator, inventory: Inventories
+) -> None:
+    sources = "/etc/apt/sources.list"
+    unset.ask(
+        "mkdir -p /srv/packages && cd /srv/packages && apt-get -q update && "
+        "apt-get -q download ipset libipset13 ipvsadm nftables libnftables1 && "
+        f"dpkg --purge ipset libipset13 ipvsadm && mv {sources} /root/ && rm -r /var/lib/apt/lists"
+    )
+    path = inventory(("  sudo: none", "  sudo: none\n  packages_from: /srv/packages"))
+    unset.nodeprep("apply", inventory=path).check(0)
+    installed = unset.ask("dpkg-query -W -f='${Package} ${db:Status-Status}\\n'")
+    assert "ipset installed" in installed
+    assert "ipvsadm installed" in installed
+    # What nobody asked for stays where it is, and nothing of ours is left behind.
+    assert "nftables installed" not in installed
+    assert unset.ask("ls /run/nodeprep; ls /srv/packages | wc -l").split() == [
+        "holder",
+        "lock",
+        "5",
+    ]
+    unset.ask(f"mv /root/sources.list {sources}")
 
 
 # --- the article's own way to persist modules -----------------------------------------------
