@@ -34,11 +34,22 @@ CLOCK_SLACK = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Binary:
-    """The installed program: its release, ``None`` where it does not say; mtime in seconds."""
+    """The installed program: its release, ``None`` where it does not say; mtime in seconds.
+
+    ``built_for`` and ``machine`` are architectures as ``uname -m`` names them, asked for only where
+    the program does not run.
+    """
 
     present: bool
     version: Version | None = None
     mtime: int = 0
+    built_for: str = ""
+    machine: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it was built for another architecture than this machine's."""
+        return self.built_for not in ("", self.machine)
 
 
 def _binary_script(node: Node) -> str:
@@ -46,7 +57,12 @@ def _binary_script(node: Node) -> str:
     return (
         f"if [ -x {binary} ] && [ ! -d {binary} ]; then\n"
         f"  stat -L -c 'mtime %Y' {binary}\n"
-        f"  timeout 30 {binary} --version 2>&1 | head -n 3\n"
+        f"  said=$(timeout 30 {binary} --version 2>&1 | head -n 3)\n"
+        "  printf '%s\\n' \"$said\"\n"
+        '  case $said in *"Kubernetes v"*) ;; *)\n'
+        f"    printf 'elf %s\\n' \"$(od -An -tx1 -j18 -N2 {binary})\"\n"
+        "    printf 'machine %s\\n' \"$(uname -m)\" ;;\n"
+        "  esac\n"
         "fi\n:"
     )
 
@@ -56,12 +72,27 @@ def parse_binary(text: str) -> Binary:
     mtime = re.search(r"^mtime (\d+)$", text, re.MULTILINE)
     if mtime is None:
         return Binary(present=False)
+    elf = re.search(r"^elf (.*)$", text, re.MULTILINE)
+    machine = re.search(r"^machine (\S+)$", text, re.MULTILINE)
     said = re.search(r"^Kubernetes (v\S+)", text, re.MULTILINE)
     return Binary(
         present=True,
         version=parse_version(said[1]) if said else None,
         mtime=int(mtime[1]),
+        built_for=_ELF_MACHINES.get(" ".join(elf[1].split()), "") if elf else "",
+        machine=machine[1] if machine else "",
     )
+
+
+_ELF_MACHINES = {
+    "3e 00": "x86_64",
+    "b7 00": "aarch64",
+    "28 00": "armv7l",
+    "f3 00": "riscv64",
+    "15 00": "ppc64le",
+    "00 16": "s390x",
+}
+"""The two bytes of ``e_machine`` in a program's header (elf(5), linux/elf-em.h)."""
 
 
 BINARY = Fact(name="kube_proxy.binary", script=_binary_script, parse=parse_binary)
@@ -209,7 +240,11 @@ def _service_changes(node: Node, facts: Facts, written: tuple[Change, ...]) -> t
 def _can_run(node: Node, facts: Facts) -> bool:
     proxy = node.desired.kube_proxy
     has_kubeconfig = proxy.kubeconfig_content or facts.file(proxy.kubeconfig).kind != "absent"
-    return proxy.run != "never" and facts[BINARY].present and bool(has_kubeconfig)
+    return proxy.run != "never" and _usable(facts[BINARY]) and bool(has_kubeconfig)
+
+
+def _usable(binary: Binary) -> bool:
+    return binary.present and not binary.foreign
 
 
 def _start_reason(node: Node, facts: Facts) -> str:
@@ -286,6 +321,14 @@ def _binary(node: Node, facts: Facts) -> Finding:
             f"{proxy.binary} is not there",
             "an executable",
             f"put kube-proxy at {proxy.binary}, then: nodeprep apply",
+        )
+    if binary.foreign:
+        return _finding(
+            "binary",
+            Status.FAIL,
+            f"built for {binary.built_for}, and this machine is {binary.machine}",
+            f"built for {binary.machine}",
+            f"put the release for {binary.machine} at {proxy.binary}",
         )
     if binary.version is None:
         return _finding("binary", Status.WARN, "does not say its version", "", proxy.binary)

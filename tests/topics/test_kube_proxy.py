@@ -344,3 +344,14 @@ def test_a_release_that_does_not_know_the_mode_is_left_running_as_it_is() -> Non
     assert topic.changes(wanted, old) == ()
     assert finding(wanted, old, "binary").status is Status.FAIL
     assert all(f.hint != "nodeprep apply" for f in topic.findings(wanted, old))
+
+
+def test_a_program_for_another_architecture_is_said_to_be_one_and_is_not_started() -> None:
+    foreign = facts.read(BINARY, "built-for-aarch64")
+    stopped = dataclasses.replace(RUNNING, active="inactive", pid=0, started=None)
+    found = of({BINARY: foreign, SERVICE: stopped}, KUBECONFIG)
+    finding = named(topic.findings(node(), found), "binary")
+    assert finding.status is Status.FAIL
+    assert finding.actual == "built for aarch64, and this machine is x86_64"
+    assert finding.hint == "put the release for x86_64 at /usr/local/bin/kube-proxy"
+    assert not any("restart" in change.subject for change in topic.changes(node(), found))
