@@ -146,9 +146,17 @@ done
 [ $# -gt 0 ] || {{ printf 'all of %s is installed already\\n' {words(directory)}; return 1; }}"""
 
 
+# Packages of several kernels stand beside each other: of these the version counts, too.
+_RPM_NAME = """\
+rpm_name() {
+  name=$(rpm -qp --nosignature --qf '%{NAME} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}' "$1") || return
+  case $name in kernel*) echo "${name#* }" ;; *) echo "${name% *}" ;; esac
+}
+"""
+
+
 def _loose_rpms(directory: str) -> str:
-    name_of = "rpm -qp --nosignature --qf '%{NAME}'"
-    return _loose(directory, "*.rpm", name_of, "rpm -q")
+    return _RPM_NAME + _loose(directory, "*.rpm", "rpm_name", "rpm -q")
 
 
 # dnf, yum and tdnf wait for another run's lock by themselves; the limit keeps them from waiting for

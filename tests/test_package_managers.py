@@ -134,23 +134,23 @@ def test_loose_packages_are_installed_where_the_node_lacks_them(
 ) -> None:
     directory = bin_.parent / "packages"
     directory.mkdir()
-    for package in ("ipset", "libipset", "bash"):
+    for package in ("ipset", "libipset", "bash", "kernel-modules-extra"):
         (directory / f"{package}-1.rpm").touch()
     stand_in(
         bin_,
         "rpm",
         """case $1 in
-  -qp) file=${*##*/}; printf %s "${file%-1.rpm}" ;;
-  -q) [ "$2" = bash ] ;;
+  -qp) for file; do name=${file##*/}; done; name=${name%.rpm}; printf "${name%-1} $name.el9" ;;
+  -q) case $2 in bash | kernel-modules-extra | kernel-modules-extra-0.el9) ;; *) exit 1 ;; esac ;;
 esac""",
     )
     stand_in(bin_, name, f'echo "{name} $*"')
     machine = with_programs(bin_, shell)
     machine.work.mkdir()
     said = machine.run(installing(manager(name), str(directory)) + "step\n").decode()
-    files = f"{directory}/ipset-1.rpm {directory}/libipset-1.rpm"
+    files = [f"{directory}/{each}-1.rpm" for each in ("ipset", "kernel-modules-extra", "libipset")]
     assert said.strip().startswith(f"{name} ")
-    assert said.strip().endswith(files)
+    assert said.strip().endswith(" ".join(files))
 
 
 def test_an_empty_directory_is_said_to_be_one(shell: str, bin_: Path) -> None:
