@@ -229,16 +229,22 @@ def _after_ours(file: str) -> bool:
 
 
 def _kept(node: Node, parameters: Parameters) -> tuple[Sysctl, ...]:
-    # A bound is written only where it was needed: writing it everywhere would lower, at the next
-    # boot, what a machine's own defaults set higher. Once ours, it stays.
-    ours = {proc_path(a.key) for a in parameters.assignments if a.file == DROP_IN}
-    return tuple(
-        sysctl
-        for sysctl in desired(node, parameters)
-        if sysctl.bound == "exactly"
-        or proc_path(sysctl.key) in ours
-        or not satisfied(sysctl, _value(sysctl, parameters))
-    )
+    return tuple(s for s in desired(node, parameters) if _is_kept(s, parameters))
+
+
+def _is_kept(sysctl: Sysctl, parameters: Parameters) -> bool:
+    """Tell whether a parameter is written into our file.
+
+    A minimum is written only where it was needed: written everywhere, it would lower at the next
+    boot what a machine's own defaults set higher. Once ours, it stays. A maximum is left out only
+    where another file sees to it: kernels have no such low defaults.
+    """
+    lines = [a for a in parameters.assignments if proc_path(a.key) == proc_path(sysctl.key)]
+    if sysctl.bound == "exactly" or any(a.file == DROP_IN for a in lines):
+        return True
+    if sysctl.bound == "at_most" and not any(satisfied(sysctl, a.value) for a in lines):
+        return True
+    return not satisfied(sysctl, _value(sysctl, parameters))
 
 
 def _drop_in(node: Node, parameters: Parameters) -> files.ManagedFile:

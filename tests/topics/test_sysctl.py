@@ -221,9 +221,13 @@ OF_IPVS = SYSCTLS.replace("tcp_keepalive_time:600", "tcp_keepalive_time:{}")
 
 
 def test_a_shorter_keepalive_of_the_machines_own_is_left_alone() -> None:
-    found = seen(OF_IPVS.format(60))
-    assert named(topic.findings(node(), found), KEEPALIVE.key).status is Status.OK
-    assert "tcp_keepalive_time" not in drop_in(node(), OF_IPVS.format(60))
+    theirs = OF_IPVS.format(60) + "/etc/sysctl.d/50-x.conf:1:net.ipv4.tcp_keepalive_time = 60\n"
+    assert named(topic.findings(node(), seen(theirs)), KEEPALIVE.key).status is Status.OK
+    assert "tcp_keepalive_time" not in drop_in(node(), theirs)
+
+
+def test_a_keepalive_that_no_file_keeps_is_lost_at_the_next_boot_and_so_written() -> None:
+    assert "tcp_keepalive_time = 600" in drop_in(node(), OF_IPVS.format(600))
 
 
 def test_connections_are_kept_alive_before_ipvs_forgets_them() -> None:
