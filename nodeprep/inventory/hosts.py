@@ -46,6 +46,11 @@ def address(text: str) -> str:
     return _HOST.checked(text)
 
 
+def machine_name(text: str) -> str:
+    """Return ``text`` if one machine can be called so. Raises ValueError."""
+    return _HOST.checked(text)
+
+
 def is_ip(text: str) -> bool:
     """Tell whether ``text`` is an IPv4 or IPv6 address, without a zone."""
     if not _LIKE_AN_IP.fullmatch(text):
