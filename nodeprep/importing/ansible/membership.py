@@ -1,0 +1,108 @@
+"""Which groups a host is in, in the order in which they win, and what its variables come to.
+
+Ansible's order (lib/ansible/inventory/group.py and helpers.py, lib/ansible/vars/manager.py): groups
+by their depth below ``all``, then by ``ansible_group_priority``, then by name, of two the later
+one. What stands in the inventory itself comes before ``group_vars``, so that ``group_vars/all``
+wins over a ``[web:vars]``; a host's own variables come last.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nodeprep.importing.ansible.draft import ALL, UNGROUPED, Draft, Group, Var, Vars
+
+PRIORITY = "ansible_group_priority"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A host with all that counts for it; its groups are without ``all`` and ``ungrouped``."""
+
+    name: str
+    groups: tuple[str, ...]
+    vars: Mapping[str, Var]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileVars:
+    """What ``group_vars`` and ``host_vars`` say of each group and host."""
+
+    groups: Mapping[str, Vars]
+    hosts: Mapping[str, Vars]
+
+
+def hosts(draft: Draft, beside: FileVars) -> Iterator[Host]:
+    """Yield the hosts in the order in which they are written, each with its variables."""
+    ranks = ranking(draft.groups)
+    above = ancestors(draft.groups)
+    inside: dict[str, set[str]] = {name: {ALL} for name in draft.hosts}
+    for group, content in draft.groups.items():
+        for host in content.hosts:
+            inside[host] |= above[group]
+    shared: dict[tuple[str, ...], Vars] = {}
+    for name, own in draft.hosts.items():
+        groups = tuple(sorted(inside[name], key=ranks.__getitem__))
+        if groups not in shared:
+            shared[groups] = _of_groups(groups, draft.groups, beside)
+        yield Host(
+            name=name,
+            groups=tuple(group for group in groups if group not in {ALL, UNGROUPED}),
+            vars={**shared[groups], **own, **beside.hosts.get(name, {})},
+        )
+
+
+def _of_groups(order: tuple[str, ...], groups: Mapping[str, Group], beside: FileVars) -> Vars:
+    found: Vars = {}
+    for name in order:
+        found |= {key: var for key, var in groups[name].vars.items() if key != PRIORITY}
+    for name in order:
+        found |= beside.groups.get(name, {})
+    return found
+
+
+def ranking(groups: Mapping[str, Group]) -> Mapping[str, tuple[int, int, str]]:
+    """Return what groups are sorted by: depth below ``all``, priority, name."""
+    depths = _depths(groups)
+    return {name: (depths[name], _priority(group), name) for name, group in groups.items()}
+
+
+def ancestors(groups: Mapping[str, Group]) -> Mapping[str, frozenset[str]]:
+    """Return each group with all groups around it, itself and ``all`` included."""
+    found: dict[str, frozenset[str]] = {}
+    parents = _parents(groups)
+    for name in sorted(groups, key=_depths(groups).__getitem__):
+        around = [found[parent] for parent in parents[name] if parent != name]
+        found[name] = frozenset({name, ALL}).union(*around)
+    return found
+
+
+def _parents(groups: Mapping[str, Group]) -> dict[str, list[str]]:
+    parents: dict[str, list[str]] = {name: [] for name in groups}
+    for name, group in groups.items():
+        for child in group.children:
+            parents[child].append(name)
+    return parents
+
+
+def _depths(groups: Mapping[str, Group]) -> dict[str, int]:
+    """Return the longest way from ``all`` to each group; there are no circles."""
+    parents = _parents(groups)
+    missing = {name: len(above) for name, above in parents.items()}
+    depths = {name: int(name != ALL) for name in groups}
+    ready = [name for name, count in missing.items() if not count]
+    while ready:
+        name = ready.pop()
+        for child in groups[name].children:
+            depths[child] = max(depths[child], depths[name] + 1)
+            missing[child] -= 1
+            if not missing[child]:
+                ready.append(child)
+    return depths
+
+
+def _priority(group: Group) -> int:
+    var = group.vars.get(PRIORITY)
+    try:
+        return int(var.value) if var else 1
+    except (TypeError, ValueError):
+        return 1
