@@ -41,11 +41,15 @@ class LazyGroup(click.Group):
     """Commands that are imported only when they are called or asked for help."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the lab only for ``nodeprep lab``, and the roll only for its own commands."""
+        """Import the lab, the import and the roll only for their own commands."""
         if cmd_name == "lab":
             from nodeprep.lab.commands import lab
 
             return lab
+        if cmd_name == "import":
+            from nodeprep.import_commands import import_
+
+            return import_
         if cmd_name in _ROLL:
             from nodeprep import roll_commands
 
@@ -60,6 +64,7 @@ class LazyGroup(click.Group):
         ]
         rows += [
             ("lab", "Virtual nodes with kernels of their own, to rehearse on."),
+            ("import", "Turn an inventory that you have into one of nodeprep's."),
             *_ROLL.items(),
         ]
         with formatter.section("Commands"):

@@ -90,7 +90,7 @@ def test_python_dash_m_is_the_command() -> None:
 def test_help_names_every_verb_and_exit_code() -> None:
     code, out, _ = called("--help")
     assert code == 0
-    assert all(f"\n  {verb} " in out for verb in (*VERBS, "schema", "lab"))
+    assert all(f"\n  {verb} " in out for verb in (*VERBS, "schema", "lab", "import"))
     assert all(f"\n    {number} " in out for number in (0, 1, 2, 3, 4, 5, 130))
 
 

@@ -13,12 +13,12 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
-    frozenset({"cli", "roll_commands"}),
+    frozenset({"cli", "roll_commands", "import_commands"}),
     frozenset({"roll_options", "roll_screen"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
-    frozenset({"transport", "executors", "console", "report", "journal"}),
-    frozenset({"plan", "apply", "verify", "probe", "rollout"}),
+    frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
+    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing"}),
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
@@ -61,16 +61,24 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "pydantic": frozenset({"inventory"}),
     "pydantic_core": frozenset({"inventory"}),
     "click": frozenset(
-        {"cli", "roll_commands", "roll_options", "roll_screen", "report", "lab"},
+        {
+            *("cli", "roll_commands", "roll_options", "roll_screen"),
+            *("import_commands", "report", "lab"),
+        },
     ),
     "rich": frozenset({"console", "lab"}),
-    "subprocess": frozenset({"transport", "lab"}),
+    "subprocess": frozenset({"transport", "ansible_inventory", "lab"}),
     "socket": frozenset({"transport", "runner", "roll_commands", "lab"}),
     "threading": frozenset({"transport", "runner", "rolling", "executors", "lab"}),
     "time": frozenset({"transport", "runner", "rolling", "roll_screen", "journal", "lab"}),
     "signal": frozenset({"executors", "lab"}),
     # The inventory asks only whether a file is there, and a caller may answer in its place.
-    "os": frozenset({"transport", "runner", "executors", "journal", "cli", "lab", "inventory"}),
+    "os": frozenset(
+        {
+            *("transport", "runner", "executors", "journal", "cli", "lab", "inventory"),
+            "ansible_inventory",
+        },
+    ),
     "random": frozenset({"transport", "lab"}),
     "secrets": frozenset({"transport", "runner", "lab"}),
     "asyncio": frozenset(),
@@ -177,6 +185,10 @@ def test_every_room_has_a_place_in_one_layer() -> None:
         ("nodeprep.files", "import os.path"),
         ("nodeprep.verify", "if True:\n    from threading import Event"),
         ("nodeprep.report.text", "from nodeprep import runner"),
+        ("nodeprep.importing.kubectl", "import subprocess"),
+        ("nodeprep.importing.kubectl", "import yaml"),
+        ("nodeprep.importing.kubectl", "from nodeprep import ansible_inventory"),
+        ("nodeprep.inventory.foreign", "from nodeprep.importing import imported"),
     ],
 )
 def test_a_planted_violation_is_caught(dotted: str, text: str) -> None:
