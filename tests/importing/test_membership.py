@@ -2,7 +2,7 @@
 
 import pytest
 
-from .samples import machines, settings
+from .samples import machines, problems, settings
 
 THREE = """
 [a]
@@ -61,6 +61,22 @@ def test_a_hosts_own_line_wins_over_group_vars_and_host_vars_win_over_all() -> N
 def test_a_priority_in_group_vars_says_nothing() -> None:
     text = f"{THREE}[b:vars]\nansible_user=b\n[a:vars]\nansible_user=a\n"
     assert user_of(text, group_vars__a="ansible_group_priority: 10\n") == "b"
+
+
+def test_who_is_in_no_other_group_is_ungrouped() -> None:
+    text = "x\n[ungrouped]\ny\n[web]\ny\n"
+    found = machines(text, group_vars__ungrouped="ansible_user: alone\n")
+    assert [bool(machine.settings) for machine in found.values()] == [True, False]
+
+
+def test_variables_of_a_host_called_like_its_group_are_the_groups_as_for_ansible() -> None:
+    text = "[bastion]\nbastion ansible_user=ops\nother\n"
+    assert [m.settings[("ssh", "user")] for m in machines(text).values()] == ["ops", "ops"]
+
+
+def test_a_priority_that_is_no_number_is_refused_with_its_line() -> None:
+    (problem,) = problems({"hosts": "[a]\nx\n[a:vars]\nansible_group_priority=high\n"})
+    assert (problem.line, problem.message) == (4, "ansible_group_priority is a whole number")
 
 
 def test_a_chain_of_ten_thousand_groups_is_no_matter() -> None:

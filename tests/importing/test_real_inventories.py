@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from nodeprep.importing import ansible, kubectl, kubespray, sources, ssh_config
+from nodeprep.errors import InventoryError
+from nodeprep.importing import ansible, kubectl, kubespray, sources, ssh_config, writing
 from nodeprep.importing.imported import Imported
 from nodeprep.importing.settings import Paths
 from nodeprep.inventory.foreign import Table
@@ -70,6 +71,22 @@ def test_ansible_still_says_what_was_recorded(folder: Path, tmp_path: Path) -> N
     environment = {**os.environ, "ANSIBLE_HOME": str(tmp_path), "ANSIBLE_LOCALHOST_WARNING": "no"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert theirs(json.loads(done.stdout)) == theirs(recorded(folder))
+
+
+def test_an_inventory_that_ansible_refuses_is_refused_with_its_line() -> None:
+    with pytest.raises(InventoryError, match="hosts.ini:15:1: .* has a child `calico-rr`"):
+        ansible.read(source_of(DATA / "kubespray-local"), Paths())
+
+
+def test_kubesprays_sample_has_no_host_yet() -> None:
+    assert imported(DATA / "kubespray-sample").machines == ()
+
+
+def test_no_password_of_a_real_inventory_is_written_or_said() -> None:
+    found = imported(DATA / "ceph")
+    text = f"{writing.text(found, 'x')}{found.notes}"
+    assert "dashboard_admin_password" in text
+    assert "rYU6qR" not in text
 
 
 def ours(folder: Path) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def drafted(source: Source) -> tuple[Draft, Sequence[Host]]:
         _read_file(path, text, source, draft, alone=alone)
     beside = vars_files.VarsFiles(files=source.beside, shown=source.shown)
     variables = vars_files.read(beside, draft)
+    for origin in membership.wrong_priorities(draft.groups):
+        draft.fault(origin, f"{membership.PRIORITY} is a whole number")
     draft.check()
     return draft, list(membership.hosts(draft, variables))
 

@@ -52,12 +52,16 @@ class Draft:
         return self.groups.setdefault(name, Group())
 
     def host(self, name: str, group: str, port: int | None, origin: Origin) -> Vars:
-        """Put a host into a group, and return its variables."""
+        """Put a host into a group, and return where its variables go.
+
+        As Ansible has it, these go to a group of the same name where there is one already: often
+        it is one with this host alone, such as ``[bastion]`` with the host ``bastion``.
+        """
         if name not in self.hosts:
             given = {"ansible_port": Var(value=port, origin=origin)} if port else {}
             self.hosts[name] = given
         self.group(group).hosts[name] = None
-        return self.hosts[name]
+        return self.groups[name].vars if name in self.groups else self.hosts[name]
 
     def fault(self, origin: Origin, message: str) -> None:
         """Take note of something that must be mended first."""

@@ -31,6 +31,7 @@ def read(text: str, file: str, draft: Draft) -> None:
     for name, (origin, told) in reading.wanted.items():
         if name not in reading.declared:
             draft.fault(origin, told)
+        draft.group(name)
 
 
 @dataclass(kw_only=True)
@@ -82,7 +83,6 @@ class _Reading:
         told = f"the group {shown(self.group)} has a child {shown(child)}, which is nowhere"
         self.wanted.setdefault(child, (origin, told))
         self.draft.group(self.group).children.setdefault(child, origin)
-        self.draft.group(child)
 
     def _hosts(self, line: str, origin: Origin) -> None:
         try:
@@ -138,4 +138,6 @@ def literal(text: str) -> Any:
         return text
     if isinstance(value, tuple | set):
         return list(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     return value if isinstance(value, str | int | float | bool | list | dict | None) else text

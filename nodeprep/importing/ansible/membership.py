@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nodeprep.importing.ansible.draft import ALL, UNGROUPED, Draft, Group, Var, Vars
+from nodeprep.importing.imported import Origin
 
 PRIORITY = "ansible_group_priority"
+IMPLICIT = frozenset({ALL, UNGROUPED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,14 @@ def hosts(draft: Draft, beside: FileVars) -> Iterator[Host]:
             inside[host] |= above[group]
     shared: dict[tuple[str, ...], Vars] = {}
     for name, own in draft.hosts.items():
-        groups = tuple(sorted(inside[name], key=ranks.__getitem__))
+        # Who is in no other group is in `ungrouped`, and nobody else is.
+        around = (inside[name] - {UNGROUPED}) if inside[name] - IMPLICIT else IMPLICIT
+        groups = tuple(sorted(around, key=ranks.__getitem__))
         if groups not in shared:
             shared[groups] = _of_groups(groups, draft.groups, beside)
         yield Host(
             name=name,
-            groups=tuple(group for group in groups if group not in {ALL, UNGROUPED}),
+            groups=tuple(group for group in groups if group not in IMPLICIT),
             vars={**shared[groups], **own, **beside.hosts.get(name, {})},
         )
 
@@ -102,7 +106,19 @@ def _depths(groups: Mapping[str, Group]) -> dict[str, int]:
 
 def _priority(group: Group) -> int:
     var = group.vars.get(PRIORITY)
+    return number(var.value) or 0 if var else 1
+
+
+def number(value: object) -> int | None:
+    """Return a priority as a whole number, None for what Ansible does not take for one."""
     try:
-        return int(var.value) if var else 1
-    except (TypeError, ValueError):
-        return 1
+        return int(value) if isinstance(value, str | int | float) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def wrong_priorities(groups: Mapping[str, Group]) -> Iterator[Origin]:
+    """Yield where a priority stands that is no number."""
+    for group in groups.values():
+        if (var := group.vars.get(PRIORITY)) and number(var.value) is None:
+            yield var.origin
