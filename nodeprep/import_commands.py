@@ -18,7 +18,9 @@ from nodeprep.importing.ansible import Extra, Result
 from nodeprep.importing.imported import Imported, told
 from nodeprep.importing.naming import renamed
 from nodeprep.importing.settings import Paths
+from nodeprep.inventory.characters import printable
 from nodeprep.inventory.foreign import LIMIT
+from nodeprep.inventory.source import LIMIT as LARGEST
 
 STDIN = "-"
 
@@ -66,7 +68,7 @@ _with_ansible = click.option(
 @_writes
 def _ansible(path: Path, *, with_ansible: bool, **given: Any) -> None:
     """An Ansible inventory: a file, a folder, or - for what `ansible-inventory --list` prints."""
-    with _written(given, f"{path}, an inventory of Ansible") as write:
+    with _written(given, f"{_shown(path)}, an inventory of Ansible") as write:
         write(_of_ansible(path, _paths(given), Extra(), deep=True, asked=with_ansible).imported)
 
 
@@ -76,7 +78,7 @@ def _ansible(path: Path, *, with_ansible: bool, **given: Any) -> None:
 @_writes
 def _kubespray(path: Path, *, with_ansible: bool, **given: Any) -> None:
     """A Kubespray inventory: its folder (inventory/mycluster) or the file in it."""
-    with _written(given, f"{path}, an inventory of Kubespray") as write:
+    with _written(given, f"{_shown(path)}, an inventory of Kubespray") as write:
         extra = kubespray.extra()
         result = _of_ansible(path, _paths(given), extra, deep=False, asked=with_ansible)
         write(kubespray.narrowed(result).imported)
@@ -87,7 +89,7 @@ def _kubespray(path: Path, *, with_ansible: bool, **given: Any) -> None:
 @_writes
 def _kubectl(path: Path, **given: Any) -> None:
     """What `kubectl get nodes -o json` prints: a file, or - for stdin."""
-    with _written(given, f"{path}, what kubectl says of its nodes") as write:
+    with _written(given, f"{_shown(path)}, what kubectl says of its nodes") as write:
         write(kubectl.read(_content(path, kubectl.LIMIT), _shown(path)))
 
 
@@ -96,7 +98,7 @@ def _kubectl(path: Path, **given: Any) -> None:
 @_writes
 def _ssh_config(path: Path, **given: Any) -> None:
     """An ssh_config: each Host entry that is no pattern, such as in ~/.ssh/config."""
-    with _written(given, f"{path}, an ssh_config") as write:
+    with _written(given, f"{_shown(path)}, an ssh_config") as write:
         include = sources.included(path.absolute().parent)
         write(ssh_config.read(_content(path), _shown(path), include, _paths(given)))
 
@@ -107,9 +109,9 @@ def _ssh_config(path: Path, **given: Any) -> None:
 def _of_ansible(path: Path, paths: Paths, extra: Extra, *, deep: bool, asked: bool) -> Result:
     """Read an inventory by ourselves or by Ansible, and say which way was taken and why."""
     if str(path) == STDIN:
-        return ansible.read_listing(_content(path), _shown(path), paths, extra)
+        return _of_stdin(_content(path), _shown(path), paths, extra)
     if not path.exists():
-        raise UsageError(f"there is no {path}")
+        raise UsageError(f"there is no {_shown(path)}")
     source = sources.gathered(path, deep=deep)
     if reason := "you asked for it" if asked else ansible.for_ansible(source):
         return _by_ansible(path, paths, extra, reason)
@@ -118,6 +120,17 @@ def _of_ansible(path: Path, paths: Paths, extra: Extra, *, deep: bool, asked: bo
         return better
     _say(f"read by nodeprep itself: {_count(len(source.inventories) + len(source.beside), 'file')}")
     return result
+
+
+def _of_stdin(text: bytes, name: str, paths: Paths, extra: Extra) -> Result:
+    if ansible.is_listing(text):
+        return ansible.read_listing(text, name, paths, extra)
+    source = sources.Source(folder=str(Path.cwd()), shown="", inventories={name: text})
+    if reason := ansible.for_ansible(source):
+        raise UsageError(
+            f"only ansible-inventory can read this, for {reason}", hint="name the file"
+        )
+    return ansible.read(source, paths, extra)
 
 
 def _better(path: Path, paths: Paths, extra: Extra) -> Result | None:
@@ -138,7 +151,7 @@ def _better(path: Path, paths: Paths, extra: Extra) -> Result | None:
 
 def _by_ansible(path: Path, paths: Paths, extra: Extra, reason: str) -> Result:
     if not ansible_inventory.is_installed():
-        piped = f"ansible-inventory -i {path} --list | nodeprep import ansible -"
+        piped = f"ansible-inventory -i {_shown(path)} --list | nodeprep import ansible -"
         hint = f"install ansible-core, or where it is: {piped}"
         raise UsageError(f"only ansible-inventory can read this, for {reason}", hint=hint)
     result = _asked(path, paths, extra)
@@ -158,7 +171,7 @@ def _content(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def _shown(path: Path) -> str:
-    return "<stdin>" if str(path) == STDIN else str(path)
+    return "<stdin>" if str(path) == STDIN else printable(str(path))
 
 
 def _paths(given: Mapping[str, Any]) -> Paths:
@@ -195,6 +208,9 @@ def _checked(imported: Imported, origin: str) -> str:
     """Return the inventory's text, which our own loader has read back."""
     heading = f"Imported from {origin}.\nLook before you leap: nodeprep plan (changes nothing)"
     text = writing.text(imported, heading)
+    if len(text.encode()) > LARGEST:
+        told = f"the inventory would be larger than {LARGEST // 1024**2} MiB"
+        raise UsageError(told, hint="import it in parts")
     try:
         writing.read_back(text)
     except InventoryError as error:
@@ -204,16 +220,20 @@ def _checked(imported: Imported, origin: str) -> str:
 
 
 def _put(text: str, out: Path | None, *, force: bool) -> None:
+    """Write all of it or nothing, and over another file only with force."""
     if out is None:
         click.echo(text, nl=False)
         return
-    if not force:
-        with out.open("x") as file:
+    written = out.with_name(f".{out.name}.nodeprep") if force else out
+    with written.open("w" if force else "x", encoding="utf-8") as file:
+        try:
             file.write(text)
-        return
-    beside = out.with_name(f".{out.name}.nodeprep")
-    beside.write_text(text)
-    beside.replace(out)
+            file.flush()
+        except OSError:
+            written.unlink()
+            raise
+    if force:
+        written.replace(out)
 
 
 def _summary(imported: Imported, out: Path | None) -> None:

@@ -61,6 +61,9 @@ def test_an_ansible_folder_is_all_its_inventories(folder: Path) -> None:
     (site / "more" / "hosts").write_text("[web]\nc\n")
     (site / "notes.txt").write_text("not [ an inventory")
     (site / "key.pem").write_text("not an inventory")
+    (site / "LICENSE").write_text("Do what you want with it\n")
+    (site / "kubectl").write_bytes(b"\x7fELF\0\0")
+    (site / "again").symlink_to(site)
     (site / "values.yml").write_text("just: [a, file]\n")
     (site / "group_vars" / "web.yml").write_text("ansible_user: ada\n")
     code, out, err = called("import", "ansible", "site")
@@ -71,6 +74,8 @@ def test_an_ansible_folder_is_all_its_inventories(folder: Path) -> None:
         "b": None,
         "c": "ada",
     }
+    assert "site/LICENSE: no inventory: passed over" in err
+    assert "site/kubectl: no inventory: passed over" in err
     assert "site/key.pem: no inventory: passed over" in err
     assert "site/values.yml: no inventory: passed over" in err
     assert "notes.txt" not in err
@@ -94,8 +99,11 @@ def test_kubectl_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<stdin>: n1: there is no address of it: its name is used" in err
 
 
-def test_a_listing_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LISTING.encode())))
+@pytest.mark.parametrize(
+    "text", [LISTING, "x ansible_host=192.0.2.1\n", "web: {hosts: {x: {ansible_host: 192.0.2.1}}}"]
+)
+def test_an_inventory_or_a_listing_from_a_pipe(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     code, out, _ = called("import", "ansible", "-")
     assert (code, "address: 192.0.2.1" in out) == (0, True)
 

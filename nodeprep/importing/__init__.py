@@ -3,7 +3,7 @@
 The way from a foreign text to our inventory::
 
     sources                                 files from the disk
-    ansible/, kubespray, kubectl, ssh_config  a text to machines and notes  (ssh_words, settings)
+    ansible/, kubespray, kubectl, ssh_config  a text to machines and notes  (ssh_*, settings)
     naming                                  names that we do not allow
     arranging                               which setting stands where
     rows                                    neighbours become one folded row

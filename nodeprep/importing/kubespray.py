@@ -12,7 +12,7 @@ from nodeprep.importing.ansible import Extra, Result
 from nodeprep.importing.ansible.connection import Reading, is_yes
 from nodeprep.importing.imported import Imported, Key, Machine, Note, Remark
 from nodeprep.importing.settings import fitting
-from nodeprep.importing.ssh_words import hop
+from nodeprep.importing.ssh_words import HOP_KEY, hop
 from nodeprep.releases import knows_mode, parse_version
 
 CLUSTER = frozenset({"k8s_cluster", "k8s-cluster", "kube_cluster"})
@@ -83,13 +83,19 @@ def _left_out(machines: Sequence[Machine]) -> Iterable[Note]:
 
 
 def _through(bastion: Machine, nodes: list[Machine]) -> tuple[list[Machine], list[Note]]:
-    user, port = (bastion.settings.get(("ssh", key)) for key in ("user", "port"))
-    jump = (hop(bastion.address, str(user or ""), port),)
+    user, port, key = (
+        bastion.settings.get(("ssh", name)) for name in ("user", "port", "identity_file")
+    )
+    before = bastion.settings.get(("ssh", "jump"), ())
+    last = hop(bastion.address, str(user or ""), port)
+    jump = (*(before if isinstance(before, tuple) else ()), last)
     if refused := fitting(("ssh", "jump"), jump):
         return nodes, [Note(message=f"the bastion stays behind: {refused}", nodes=(bastion.name,))]
-    told = f"the bastion is no node here: the others are reached by it (`jump: {jump[0]}`)"
-    with_jump = [replace(n, settings={("ssh", "jump"): jump, **n.settings}) for n in nodes]
-    return with_jump, [Note(message=told, nodes=(bastion.name,))]
+    told = f"the bastion is no node here: the others are reached by it (`jump: {last}`)"
+    notes = [Note(message=told, nodes=(bastion.name,))]
+    if key is not None and any(n.settings.get(("ssh", "identity_file")) != key for n in nodes):
+        notes.append(Note(message=HOP_KEY.message, hint=HOP_KEY.hint, nodes=(bastion.name,)))
+    return [replace(n, settings={("ssh", "jump"): jump, **n.settings}) for n in nodes], notes
 
 
 # --- the variables of one host ------------------------------------------------------------------

@@ -10,9 +10,7 @@ from nodeprep.errors import UsageError
 from nodeprep.inventory.characters import printable
 from nodeprep.inventory.foreign import LIMIT
 
-DEEPEST = 12
-"""How many folders may stand in each other."""
-
+_READ = frozenset({"", ".ini", ".yml", ".yaml", ".json", ".toml"})
 VARS_FOLDERS = ("group_vars", "host_vars")
 _IGNORED = (
     *(".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst"),
@@ -25,7 +23,8 @@ _IGNORED = (
 class Source:
     """An inventory's files: the bytes of each by its path in ``folder``, with slashes.
 
-    ``shown`` stands before a path in messages. ``programs`` are executable and say by what.
+    ``shown`` stands before a path in messages. ``programs`` are executable and say by what;
+    ``others`` are files of a folder that by their names are no inventory, and are not read.
     """
 
     folder: str
@@ -33,6 +32,7 @@ class Source:
     inventories: Mapping[str, bytes]
     beside: Mapping[str, bytes] = field(default_factory=dict)
     programs: frozenset[str] = frozenset()
+    others: tuple[str, ...] = ()
 
     def name(self, path: str) -> str:
         """Return how messages call a file."""
@@ -45,12 +45,15 @@ def gathered(path: Path, *, deep: bool) -> Source:
     A folder is all its files, with those of its folders where ``deep``. Raises UsageError.
     """
     folder = path if path.is_dir() else path.parent
-    found = dict(_files(folder, deep=deep)) if path.is_dir() else {path.name: path}
+    every = dict(_files(folder, deep=deep)) if path.is_dir() else {path.name: path}
+    found = {
+        n: f for n, f in every.items() if len(every) == 1 or f.suffix in _READ or _is_program(f)
+    }
     beside = {
         f"{name}/{inner}": file
         for name in VARS_FOLDERS
         if (folder / name).is_dir()
-        for inner, file in _inside(folder / name, lambda _: True)
+        for inner, file in _inside(folder / name, lambda _: True, ())
     }
     return Source(
         folder=str(folder.absolute()),
@@ -58,6 +61,7 @@ def gathered(path: Path, *, deep: bool) -> Source:
         inventories={name: content(file) for name, file in found.items()},
         beside={name: content(file) for name, file in beside.items()},
         programs=frozenset(name for name, file in found.items() if _is_program(file)),
+        others=tuple(name for name in every if name not in found),
     )
 
 
@@ -87,25 +91,29 @@ def _files(folder: Path, *, deep: bool) -> Iterator[tuple[str, Path]]:
     def counts(name: str) -> bool:
         return not name.startswith(".") and not name.endswith(_IGNORED) and name not in VARS_FOLDERS
 
-    return _inside(folder, counts, 0 if deep else DEEPEST)
+    return _inside(folder, counts, () if deep else None)
 
 
 def _inside(
-    folder: Path, counts: Callable[[str], bool], depth: int = 0
+    folder: Path, counts: Callable[[str], bool], around: tuple[Path, ...] | None
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the regular files of a folder by their paths in it, in Ansible's order."""
+    """Yield the regular files of a folder by their paths in it, in Ansible's order.
+
+    ``around`` are the folders that it is in, none of which is entered again; None for no folders.
+    """
     try:
         names = sorted(each.name for each in folder.iterdir() if counts(each.name))
     except OSError as error:
         raise UsageError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
     for name in names:
         path = folder / name
-        if path.is_dir() and depth < DEEPEST:
-            yield from ((f"{name}/{i}", file) for i, file in _inside(path, counts, depth + 1))
-        elif path.is_file():
+        if path.is_file():
             yield name, path
+        elif around is not None and path.is_dir() and path.resolve() not in around:
+            within = (*around, folder.resolve(), path.resolve())
+            yield from ((f"{name}/{i}", file) for i, file in _inside(path, counts, within))
 
 
 def _is_program(path: Path) -> bool:
     executable = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
-    return bool(path.stat().st_mode & executable) and content(path).startswith(b"#!")
+    return bool(path.stat().st_mode & executable) and content(path, 1).startswith(b"#!")

@@ -118,6 +118,13 @@ def test_a_bastion_becomes_the_way_to_the_others() -> None:
     assert "the bastion is no node here" in said(text)
 
 
+def test_a_bastion_behind_another_host_and_with_a_key_of_its_own() -> None:
+    variables = "ansible_ssh_private_key_file=k ansible_ssh_common_args='-J first'"
+    text = f"{SIX}\n[bastion]\nb ansible_host=198.51.100.7 {variables}\n"
+    assert written(imported(text))["m1"].ssh.jump == ("first", "198.51.100.7")
+    assert "b: a jump host's own key" in said(text)
+
+
 def test_daemon_sets_are_left_alone_and_that_is_said() -> None:
     assert {node.desired.kube_proxy.style for node in written(imported()).values()} == {"unmanaged"}
     assert "Kubespray runs kube-proxy as a DaemonSet" in said()

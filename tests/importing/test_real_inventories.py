@@ -73,8 +73,22 @@ def test_ansible_still_says_what_was_recorded(folder: Path, tmp_path: Path) -> N
     assert theirs(json.loads(done.stdout)) == theirs(recorded(folder))
 
 
+@pytest.mark.parametrize("folder", OF_ANSIBLE, ids=lambda path: path.name)
+def test_both_ways_of_reading_give_the_same_machines(folder: Path) -> None:
+    listing = (folder / "ansible-inventory.json").read_bytes()
+    ways = (
+        ansible.read(source_of(folder), Paths()),
+        ansible.read_listing(listing, "listing", Paths()),
+    )
+    ours, theirs = (
+        {m.name: (m.address, set(m.groups), m.settings) for m in way.imported.machines}
+        for way in ways
+    )
+    assert ours == theirs
+
+
 def test_an_inventory_that_ansible_refuses_is_refused_with_its_line() -> None:
-    with pytest.raises(InventoryError, match="hosts.ini:15:1: .* has a child `calico-rr`"):
+    with pytest.raises(InventoryError, match=r"hosts\.ini:15:1: .* has a child `calico-rr`"):
         ansible.read(source_of(DATA / "kubespray-local"), Paths())
 
 

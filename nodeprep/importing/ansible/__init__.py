@@ -28,7 +28,7 @@ from nodeprep.inventory.characters import shown
 from nodeprep.inventory.foreign import Table, decoded, read_foreign
 
 _YAML = (".yml", ".yaml", ".json")
-_INI = (".ini", "")
+_NO_INVENTORY = "no inventory: passed over"
 _KEY = re.compile(r"[^\s:=\[\]#;][^:=]*:(\s|$)|---|\{")
 """How a YAML inventory begins, and an INI one does not."""
 
@@ -58,8 +58,10 @@ def for_ansible(source: Source) -> str:
             return f"{source.name(path)} is a vault"
         if path.endswith(".toml"):
             return f"{source.name(path)} is TOML"
-        if _is_yaml(path, text) and (plugin := _plugin(read_foreign(text, source.name(path)))):
-            return f"{source.name(path)} is for the plugin {shown(plugin)}"
+        if b"plugin" in text and _is_yaml(path, text):
+            plugin = _plugin(read_foreign(text, source.name(path)))
+            if plugin:
+                return f"{source.name(path)} is for the plugin {shown(plugin)}"
     return ""
 
 
@@ -77,6 +79,8 @@ def drafted(source: Source) -> tuple[Draft, Sequence[Host]]:
     """
     draft = Draft()
     alone = len(source.inventories) == 1
+    for path in source.others:
+        draft.note(Origin(source.name(path)), _NO_INVENTORY)
     for path, text in source.inventories.items():
         _read_file(path, text, source, draft, alone=alone)
     beside = vars_files.VarsFiles(files=source.beside, shown=source.shown)
@@ -114,11 +118,11 @@ def _read_file(path: str, text: bytes, source: Source, draft: Draft, *, alone: b
         if alone or yaml_file.is_inventory(value):
             yaml_file.read(value, file, draft)
         else:
-            draft.note(Origin(file), "no inventory: passed over")
-    elif alone or PurePosixPath(path).suffix in _INI:
+            draft.note(Origin(file), _NO_INVENTORY)
+    elif alone or PurePosixPath(path).suffix == ".ini" or ini.is_inventory(text):
         ini.read(decoded(text, file), file, draft)
     else:
-        draft.note(Origin(file), "no inventory: passed over")
+        draft.note(Origin(file), _NO_INVENTORY)
 
 
 def _is_yaml(path: str, text: bytes) -> bool:

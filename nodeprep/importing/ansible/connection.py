@@ -146,7 +146,11 @@ class Reading:
     def text(self, *names: str) -> str | None:
         """Return the value as text, None where there is nothing in it."""
         value = self.value(*names)
-        return str(value).strip() or None if isinstance(value, str | int | float) else None
+        if value is None or isinstance(value, str | int | float):
+            return None if value is None else str(value).strip() or None
+        name = next(n for n in reversed(names) if n in self.host.vars)
+        self.remark(Remark(f"{name} stays behind: it is no text"), self.var(*names))
+        return None
 
     def set(self, key: Key, value: Value, var: Var | None) -> None:
         """Keep a setting if our inventory takes it, and say why if not."""
@@ -234,7 +238,9 @@ class Reading:
             if where != "local" and self.settings.get(("ssh", "user")) != "root":
                 self.remark(NO_ROOT)
             return
-        if wanted is not None and not is_yes(self.value("ansible_become")):
+        if wanted is not None and (value := self.value("ansible_become")) is None:
+            return
+        if wanted is not None and not is_yes(value):
             self.set(("sudo",), "none", wanted)
             return
         if self._is_other_root():

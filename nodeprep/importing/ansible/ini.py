@@ -23,6 +23,18 @@ _LITERAL = 10_000
 """Longer values are text: Python's reader of literals has limits of its own."""
 
 
+def is_inventory(text: bytes) -> bool:
+    """Tell whether a file without an ending is one: it has a section, or nothing wrong in it."""
+    plain = text.decode("utf-8", "replace")
+    if "\0" in plain:
+        return False
+    if any(_SECTION.fullmatch(line.strip()) for line in plain.splitlines()):
+        return True
+    scratch = Draft()
+    read(plain, "", scratch)
+    return not scratch.problems
+
+
 def read(text: str, file: str, draft: Draft) -> None:
     """Add what an INI inventory says to ``draft``, what is wrong in it too."""
     reading = _Reading(draft=draft, declared=set(draft.groups))
