@@ -3,9 +3,8 @@
 What is written goes to stdout or a file, and all that is to be said of it to stderr.
 """
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,8 @@ _with_ansible = click.option(
 @_writes
 def _ansible(path: Path, *, with_ansible: bool, **given: Any) -> None:
     """An Ansible inventory: a file, a folder, or - for what `ansible-inventory --list` prints."""
-    with _written(given, f"{_shown(path)}, an inventory of Ansible") as write:
-        write(_of_ansible(path, _paths(given), Extra(), deep=True, asked=with_ansible).imported)
+    write = _writer(given, f"{_shown(path)}, an inventory of Ansible")
+    write(_of_ansible(path, _paths(given), Extra(), deep=True, asked=with_ansible).imported)
 
 
 @import_.command("kubespray")
@@ -78,10 +77,10 @@ def _ansible(path: Path, *, with_ansible: bool, **given: Any) -> None:
 @_writes
 def _kubespray(path: Path, *, with_ansible: bool, **given: Any) -> None:
     """A Kubespray inventory: its folder (inventory/mycluster) or the file in it."""
-    with _written(given, f"{_shown(path)}, an inventory of Kubespray") as write:
-        extra = kubespray.extra()
-        result = _of_ansible(path, _paths(given), extra, deep=False, asked=with_ansible)
-        write(kubespray.narrowed(result).imported)
+    write = _writer(given, f"{_shown(path)}, an inventory of Kubespray")
+    extra = kubespray.extra()
+    result = _of_ansible(path, _paths(given), extra, deep=False, asked=with_ansible)
+    write(kubespray.narrowed(result).imported)
 
 
 @import_.command("kubectl")
@@ -89,8 +88,8 @@ def _kubespray(path: Path, *, with_ansible: bool, **given: Any) -> None:
 @_writes
 def _kubectl(path: Path, **given: Any) -> None:
     """What `kubectl get nodes -o json` prints: a file, or - for stdin."""
-    with _written(given, f"{_shown(path)}, what kubectl says of its nodes") as write:
-        write(kubectl.read(_content(path, kubectl.LIMIT), _shown(path)))
+    write = _writer(given, f"{_shown(path)}, what kubectl says of its nodes")
+    write(kubectl.read(_content(path, kubectl.LIMIT), _shown(path)))
 
 
 @import_.command("ssh-config")
@@ -98,9 +97,9 @@ def _kubectl(path: Path, **given: Any) -> None:
 @_writes
 def _ssh_config(path: Path, **given: Any) -> None:
     """An ssh_config: each Host entry that is no pattern, such as in ~/.ssh/config."""
-    with _written(given, f"{_shown(path)}, an ssh_config") as write:
-        include = sources.included(path.absolute().parent)
-        write(ssh_config.read(_content(path), _shown(path), include, _paths(given)))
+    write = _writer(given, f"{_shown(path)}, an ssh_config")
+    include = sources.included(path.absolute().parent)
+    write(ssh_config.read(_content(path), _shown(path), include, _paths(given)))
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -184,9 +183,8 @@ def _paths(given: Mapping[str, Any]) -> Paths:
 # --- writing ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _written(given: Mapping[str, Any], origin: str) -> Iterator[Callable[[Imported], None]]:
-    """Give what writes an import; a file that is there already is known before any work."""
+def _writer(given: Mapping[str, Any], origin: str) -> Callable[[Imported], None]:
+    """Return what writes an import; a file that is there already is known before any work."""
     out: Path | None = given["out"]
     if out and out.exists() and not given["force"]:
         raise UsageError(f"{out} is there already", hint="name another file, or say --force")
@@ -201,7 +199,7 @@ def _written(given: Mapping[str, Any], origin: str) -> Iterator[Callable[[Import
         _put(text, out, force=given["force"])
         _summary(ready, out)
 
-    yield write
+    return write
 
 
 def _checked(imported: Imported, origin: str) -> str:
