@@ -6,7 +6,7 @@ one. What stands in the inventory itself comes before ``group_vars``, so that ``
 wins over a ``[web:vars]``; a host's own variables come last.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nodeprep.importing.ansible.draft import ALL, UNGROUPED, Draft, Group, Var, Vars
@@ -36,16 +36,17 @@ class FileVars:
 def hosts(draft: Draft, beside: FileVars) -> Iterator[Host]:
     """Yield the hosts in the order in which they are written, each with its variables."""
     ranks = ranking(draft.groups)
-    above = ancestors(draft.groups)
+    parents = _parents(draft.groups)
     inside: dict[str, set[str]] = {name: {ALL} for name in draft.hosts}
     for group, content in draft.groups.items():
+        above = around(group, parents) if content.hosts else ()
         for host in content.hosts:
-            inside[host] |= above[group]
+            inside[host].update(above)
     shared: dict[tuple[str, ...], Vars] = {}
     for name, own in draft.hosts.items():
         # Who is in no other group is in `ungrouped`, and nobody else is.
-        around = (inside[name] - {UNGROUPED}) if inside[name] - IMPLICIT else IMPLICIT
-        groups = tuple(sorted(around, key=ranks.__getitem__))
+        counted = (inside[name] - {UNGROUPED}) if inside[name] - IMPLICIT else IMPLICIT
+        groups = tuple(sorted(counted, key=ranks.__getitem__))
         if groups not in shared:
             shared[groups] = _of_groups(groups, draft.groups, beside)
         yield Host(
@@ -70,13 +71,13 @@ def ranking(groups: Mapping[str, Group]) -> Mapping[str, tuple[int, int, str]]:
     return {name: (depths[name], _priority(group), name) for name, group in groups.items()}
 
 
-def ancestors(groups: Mapping[str, Group]) -> Mapping[str, frozenset[str]]:
-    """Return each group with all groups around it, itself and ``all`` included."""
-    found: dict[str, frozenset[str]] = {}
-    parents = _parents(groups)
-    for name in sorted(groups, key=_depths(groups).__getitem__):
-        around = [found[parent] for parent in parents[name] if parent != name]
-        found[name] = frozenset({name, ALL}).union(*around)
+def around(name: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return a group with all groups that it is in, ``all`` included."""
+    found, waiting = {ALL}, [name]
+    while waiting:
+        here = waiting.pop()
+        waiting += [parent for parent in parents[here] if parent not in found]
+        found.add(here)
     return found
 
 
