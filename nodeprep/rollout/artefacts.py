@@ -202,9 +202,8 @@ kube_proxy_tables() {
 }
 """
 
-# A rule jumps to a chain where its last two words say so, and a comment with spaces ends with a
-# quote: what a comment says is never taken for a target.
-_READING = """\
+# What is kube-proxy's own: chains by their names, and the rules that enter them by their comments.
+_OWNING = """\
 function modes_of(name,  hash) {
   if ((table " " name) in fixed) return fixed[table " " name]
   if (table != "nat" || substr(name, 1, 5) != "KUBE-") return ""
@@ -218,6 +217,19 @@ function hook() {
 function value_of(option,  i) {
   for (i = 3; i < NF; i++) if ($i == option) return $(i + 1)
 }
+BEGIN {
+  for (n = split("@CHAINS@", line, ";"); n; n--) {
+    split(line[n], word, " ")
+    fixed[word[1] " " word[2]] = word[3]
+  }
+  hooks = "--comment \\"(@HOOKS@)\\" "
+}
+"""
+
+# A rule jumps to a chain where its last two words say so, and a comment with spaces ends with a
+# quote: what a comment says is never taken for a target.
+_READING = """\
+@OWNING@
 function spread_holding(  i, more) {
   for (more = holding; more; ) {
     more = 0
@@ -225,13 +237,6 @@ function spread_holding(  i, more) {
       held[head[i]] = more = 1
     }
   }
-}
-BEGIN {
-  for (n = split("@CHAINS@", line, ";"); n; n--) {
-    split(line[n], word, " ")
-    fixed[word[1] " " word[2]] = word[3]
-  }
-  hooks = "--comment \\"(@HOOKS@)\\" "
 }
 /^\\*/ {
   table = substr($1, 2)
@@ -445,6 +450,7 @@ def filled(text: str, **pieces: str) -> str:
     """Return shell text with ``@NAME@`` replaced, by ``pieces`` and by what this module knows."""
     known = {
         "READING": _READING,
+        "OWNING": _OWNING,
         "COUNTING": _COUNTING,
         "SORTING": _SORTING,
         "SUMMING": _SUMMING,
@@ -461,12 +467,19 @@ def filled(text: str, **pieces: str) -> str:
     return text
 
 
-LIBRARY = filled(_LOOKING + _FUNCTIONS)
+LOOKING = filled(_LOOKING)
+"""Shell functions that ask the kernel and load no module for it.
+
+``may_look MODULE`` tells whether looking loads it; ``saved_rules BACKEND FAMILY`` prints what
+iptables-save does, ``# unread`` where it fails, nothing where looking would load a module;
+``kube_proxy_sets`` and ``kube_proxy_tables`` print the names of kube-proxy's own.
+"""
+
+LIBRARY = LOOKING + filled(_FUNCTIONS)
 """Shell functions that look, for this fact and for those that remove what it sees.
 
-``saved_rules BACKEND FAMILY`` prints what iptables-save does, nothing where looking would load a
-module; ``virtual_servers ACTION`` runs an awk action over own and other virtual servers;
-``established`` prints how many connections end with them.
+Those of ``LOOKING``; ``virtual_servers ACTION`` runs an awk action over own and other virtual
+servers; ``established`` prints how many connections end with them.
 """
 
 
