@@ -25,7 +25,7 @@ def verified(outcomes: Sequence[Outcome], *, only_problems: bool = False) -> str
         if o.facts is not None
     }
     shared = blocks(findings, key=lambda finding: finding)
-    return "\n".join([*_sections(shared), *_errors(outcomes), *_summary(outcomes)])
+    return "\n".join([*_sections(shared), *errors(outcomes), *_summary(outcomes)])
 
 
 def told(outcomes: Sequence[Outcome]) -> str:
@@ -37,7 +37,7 @@ def told(outcomes: Sequence[Outcome]) -> str:
     for names, shared in blocks(shown, key=str):
         lines.append(_bold(fold(names)))
         lines += [line for name, value in shared for line in _fact(name, value, 1)]
-    return "\n".join([*lines, *_errors(outcomes)])
+    return "\n".join([*lines, *errors(outcomes)])
 
 
 def _fact(name: str, value: object, depth: int) -> list[str]:
@@ -78,8 +78,8 @@ def planned(outcomes: Sequence[Outcome]) -> str:
         if o.facts is not None
     }
     lines += _sections(blocks(unmendable, key=lambda finding: finding))
-    end = f"{_count(total, 'change')} on {_count(len(changes), 'node')}; nothing was changed"
-    return "\n".join([*lines, *_errors(outcomes), "", end])
+    end = f"{count(total, 'change')} on {count(len(changes), 'node')}; nothing was changed"
+    return "\n".join([*lines, *errors(outcomes), "", end])
 
 
 def applied(outcomes: Sequence[Outcome]) -> str:
@@ -95,8 +95,8 @@ def applied(outcomes: Sequence[Outcome]) -> str:
     }
     lines += _sections(blocks(problems, key=lambda finding: finding))
     total = sum(step.exit_status == 0 for o in outcomes for step in o.steps)
-    end = f"{_count(total, 'change')} made on {_count(len(outcomes), 'node')}"
-    return "\n".join([*lines, *_errors(outcomes), *_summary(outcomes), end])
+    end = f"{count(total, 'change')} made on {count(len(outcomes), 'node')}"
+    return "\n".join([*lines, *errors(outcomes), *_summary(outcomes), end])
 
 
 def _sections(shared: Iterable[tuple[tuple[str, ...], list[Finding]]]) -> list[str]:
@@ -133,11 +133,12 @@ def _step(status: int | None) -> str:
     return click.style("done", fg="green") if status == 0 else click.style("failed", fg="red")
 
 
-def _errors(outcomes: Iterable[Outcome]) -> list[str]:
+def errors(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return what went wrong with nodes that gave no facts, or not all, by nodes."""
     by_name = {o.node.name: [o.error] for o in outcomes if o.error is not None}
     lines = []
-    for names, errors in blocks(by_name, key=str):
-        for error in errors:
+    for names, failures in blocks(by_name, key=str):
+        for error in failures:
             title = click.style(type(error).__name__, fg="red")
             lines.append(f"{_bold(fold(names))}: {title}: {one_line(error.message)}")
             lines += [f"          type: {one_line(error.hint)}"] if error.hint else []
@@ -173,5 +174,6 @@ def _bold(text: str) -> str:
     return click.style(text, bold=True)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
