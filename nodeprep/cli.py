@@ -30,6 +30,7 @@ Exit codes:
   130  interrupted"""
 
 
+_DATA_PLANE = {"dataplane": "Show how much the data plane of each node carries; change nothing."}
 _ROLL = {
     "switch": "Move serving nodes to another kube-proxy mode, one by one.",
     "rollback": "Take a finished roll back, node by node.",
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
     """Commands that are imported only when they are called or asked for help."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the lab, the import and the roll only for their own commands."""
+        """Import a room only for its own commands."""
         if cmd_name == "lab":
             from nodeprep.lab.commands import lab
 
@@ -50,6 +51,10 @@ class LazyGroup(click.Group):
             from nodeprep.import_commands import import_
 
             return import_
+        if cmd_name in _DATA_PLANE:
+            from nodeprep.dataplane_command import dataplane
+
+            return dataplane
         if cmd_name in _ROLL:
             from nodeprep import roll_commands
 
@@ -65,6 +70,7 @@ class LazyGroup(click.Group):
         rows += [
             ("lab", "Virtual nodes with kernels of their own, to rehearse on."),
             ("import", "Turn an inventory that you have into one of nodeprep's."),
+            *_DATA_PLANE.items(),
             *_ROLL.items(),
         ]
         with formatter.section("Commands"):

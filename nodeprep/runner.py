@@ -19,6 +19,7 @@ from typing import Any
 
 from nodeprep import apply as apply_
 from nodeprep import executors, plan, probe, story, verify
+from nodeprep.dataplane import judging
 from nodeprep.errors import (
     DeadlinePassed,
     LoginRefused,
@@ -60,6 +61,16 @@ def verify_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
         return Outcome(
             node=node, facts=facts, findings=verify.findings(node, facts, options.chapters)
         )
+
+    return over(nodes, options, work)
+
+
+def weigh_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
+    """Count once what the data plane of every node carries; nothing is changed."""
+
+    def work(node: Node, session: Session) -> Outcome:
+        facts = read(node, session, (judging.QUESTIONS,), options.limits)
+        return Outcome(node=node, facts=facts, findings=judging.findings(node, facts))
 
     return over(nodes, options, work)
 

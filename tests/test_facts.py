@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeprep import ipvs
+from nodeprep.dataplane.reading import FACTS as DATA_PLANE
 from nodeprep.errors import FactError
 from nodeprep.rollout.artefacts import ARTEFACTS
 from nodeprep.story import STORY
@@ -20,6 +21,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     **{fact.name: fact.parse for topic in STORY for fact in topic.FACTS},
     "ipvsadm": ipvs.parse,
     ARTEFACTS.name: ARTEFACTS.parse,
+    **{fact.name: fact.parse for fact in DATA_PLANE},
 }
 RECORDINGS = [(name, system) for name in sorted(PARSERS) for system in facts.systems(name)]
 

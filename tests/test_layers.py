@@ -13,12 +13,12 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
-    frozenset({"cli", "roll_commands", "import_commands"}),
+    frozenset({"cli", "roll_commands", "import_commands", "dataplane_command"}),
     frozenset({"roll_options", "roll_screen"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
-    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing"}),
+    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing", "dataplane"}),
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
@@ -63,7 +63,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "click": frozenset(
         {
             *("cli", "roll_commands", "roll_options", "roll_screen"),
-            *("import_commands", "report", "lab"),
+            *("import_commands", "dataplane_command", "report", "lab"),
         },
     ),
     "rich": frozenset({"console", "lab"}),

@@ -6,6 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from nodeprep import __version__, plan
+from nodeprep.dataplane.reading import data_plane
 from nodeprep.errors import NodeprepError
 from nodeprep.model import FileState, Finding, Outcome, Status
 
@@ -40,6 +41,8 @@ def node(verb: str, outcome: Outcome) -> Mapping[str, Any]:
         shown["steps"] = [
             {"summary": s.change.summary, "exit_status": s.exit_status} for s in outcome.steps
         ]
+    if verb == "dataplane":
+        shown["data_plane"] = _data_plane(outcome)
     shown["findings"] = [_finding(finding) for finding in outcome.findings]
     return shown
 
@@ -51,6 +54,22 @@ def facts(outcome: Outcome) -> Mapping[str, Any] | None:
     files = {path: _file(state) for path, state in outcome.facts.files.items()}
     values = {name: _plain(value) for name, value in outcome.facts.values.items()}
     return {**values, "files": files}
+
+
+def _data_plane(outcome: Outcome) -> Mapping[str, Any] | None:
+    if outcome.facts is None:
+        return None
+    seen = data_plane(outcome.node, outcome.facts)
+    estimates = {
+        estimate.mode: {
+            "costs": dict(estimate.costs),
+            "since": str(estimate.layout.since),
+            "sources": list(estimate.layout.sources),
+            "leaves_out": list(estimate.layout.leaves_out),
+        }
+        for estimate in seen.estimates
+    }
+    return {**_plain(seen), "estimates": estimates}
 
 
 def _file(state: FileState) -> Mapping[str, Any]:
