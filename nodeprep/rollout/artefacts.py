@@ -192,7 +192,7 @@ may_look_at_rules() {
 }
 saved_rules() {
   may_look_at_rules "$1" "$2" && save=$(rules_program "$(iptables_of "$2")" "$1" save) || return 0
-  "$save" 2>/dev/null || echo "# unread"
+  "$save" 2>/dev/null || printf '\\n# unread\\n'
 }
 kube_proxy_sets() {
   may_look ip_set && ipset list -n 2>/dev/null | grep -xE '@SETS@'

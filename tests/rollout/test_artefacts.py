@@ -296,6 +296,15 @@ def test_the_legacy_backend_is_looked_at_where_it_has_tables(tmp_path: Path, she
     assert [(rules.backend, rules.service_jumps) for rules in seen(kernel).rules] == [("legacy", 7)]
 
 
+def test_rules_that_were_cut_off_within_a_line_are_told_as_unread(
+    tmp_path: Path, shell: str
+) -> None:
+    cut = "may_look_at_rules() { :; }\nrules_program() { echo cut; }\n"
+    cut += "cut() { printf '%s' '-A KUBE-SERV'; return 1; }\nsaved_rules nft 4\n"
+    said = Kernel(folder=tmp_path, shell=shell).run(artefacts.LOOKING + cut)
+    assert said.splitlines()[-1] == "# unread"
+
+
 def test_many_virtual_servers_of_others_are_counted_and_fifty_named(tmp_path: Path) -> None:
     kernel = in_ipvs(tmp_path)
     kernel.proc["net/ip_vs"] = "".join(f"TCP  C6336401:{n:04X} rr\n" for n in range(1, 301))
