@@ -60,7 +60,7 @@ class Iptables:
 # A table that iptables-nft cannot read has been written by nft itself.
 _COUNTING = """\
 @OWNING@
-/^# unread/ { print "unreadable", where, "all" }
+/^# unread/ { unread = 1; print "unreadable", where, "all" }
 /^# Table .* is incompatible/ { gsub(/[^a-z]/, "", $3); print "unreadable", where, $3 }
 /^\\*/ { table = substr($1, 2); rules = own = chains = 0; split("", modes) }
 /^:/ { name = substr($1, 2); if (modes_of(name)) { modes[name] = 1; chains++ } }
@@ -106,6 +106,7 @@ table == "filter" && $2 ~ /^KUBE-(EXTERNAL-)?SERVICES$/ && / -j (REJECT|DROP)/ {
   else idle_addresses[address()] = 1
 }
 END {
+  if (unread) exit
   for (at in cluster) {
     ports++
     all += size(cluster[at])

@@ -122,6 +122,7 @@ block && ($1 == "elements" || within) {
 }
 END {
   print "table", family, chains + 0, rules + 0, affinity_sets + 0, affinities + 0
+  if (unread) exit
   if (masquerades) print "masquerades", family
   for (name in elements) if (named++ < 100) print "elements", family, name, elements[name]
   known = "cluster-ips" in elements
@@ -180,9 +181,9 @@ SCRIPT = (
     + """\
 kube_proxy_tables | while read -r _ family _; do
   {
-    timeout @SECONDS@ nft list table "$family" kube-proxy 2>/dev/null || echo "# unread"
+    timeout @SECONDS@ nft list table "$family" kube-proxy 2>/dev/null || printf '\\n# unread\\n'
   } </dev/null | awk -v family="$family" '
-    /^# unread$/ { print "unread", family }
+    /^# unread$/ { unread = 1; print "unread", family }
     @COUNTING@'
 done
 :""".replace("@COUNTING@", _COUNTING).replace("@SECONDS@", str(SECONDS))

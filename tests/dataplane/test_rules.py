@@ -192,6 +192,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, shell: str) -> None:
     assert rules.parse(kernel.run(rules.SCRIPT)).unreadable == ("nat (IPv4, nft backend)",)
 
 
+def test_rules_that_stop_in_the_middle_serve_nothing(tmp_path: Path, shell: str) -> None:
+    cut = "\n".join(older_sample("iptables-1.30.rules").splitlines()[:70])
+    kernel = Kernel(folder=tmp_path, shell=shell, said={"iptables-nft-save": f"{cut}\n# unread\n"})
+    found = rules.parse(kernel.run(rules.SCRIPT))
+    assert (found.services, found.unreadable) == ((), ("all (IPv4, nft backend)",))
+
+
 def test_looking_runs_no_program_whose_module_it_would_load(tmp_path: Path, shell: str) -> None:
     kernel = Kernel(folder=tmp_path, shell=shell)
     modules = tmp_path / "lib" / subprocess.check_output(("uname", "-r"), text=True).strip()
