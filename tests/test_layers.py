@@ -22,8 +22,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
+    frozenset({"inventory", "chains"}),
     frozenset(
-        {"inventory", "render", "releases", "flags", "systemd", "ipvs", "frames", "known_hosts"},
+        {
+            *("render", "releases", "flags", "systemd", "frames", "known_hosts"),
+            *("ipvs", "ipset", "iptables"),
+        }
     ),
     frozenset({"model"}),
     frozenset({"shell"}),

@@ -91,7 +91,8 @@ class Kernel:
 def _wanted(node: Node) -> tuple[str, ...]:
     proxy = node.desired.kube_proxy
     own = (_name(module) for module in node.desired.modules)
-    names = (*modules(proxy.mode, proxy.scheduler), OLD_CONNTRACK, *own)
+    sets = ("ip_set", "xt_set") if node.desired.ipsets else ()
+    names = (*modules(proxy.mode, proxy.scheduler), OLD_CONNTRACK, *sets, *own)
     return tuple(dict.fromkeys(names))
 
 
