@@ -3,6 +3,7 @@
 What is imported here is all that ``--help`` pays for; the rest is imported where it is used.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,26 +34,27 @@ Exit codes:
   130  interrupted"""
 
 
-_ROLL = {
-    "switch": "Move serving nodes to another kube-proxy mode, one by one.",
-    "rollback": "Take a finished roll back, node by node.",
-    "runs": "List the rolls that were begun from here.",
+_LATER = {
+    "switch": ("roll_commands", "Move serving nodes to another kube-proxy mode, one by one."),
+    "rollback": ("roll_commands", "Take a finished roll back, node by node."),
+    "runs": ("roll_commands", "List the rolls that were begun from here."),
+    "rules": ("rule_commands", "List iptables rules with their numbers, or remove some."),
 }
+"""Commands of other modules, which are imported only when they are called."""
 
 
 class LazyGroup(click.Group):
     """Commands that are imported only when they are called or asked for help."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the lab only for ``nodeprep lab``, and the roll only for its own commands."""
+        """Import the lab only for ``nodeprep lab``, and others only for their own commands."""
         if cmd_name == "lab":
             from nodeprep.lab.commands import lab
 
             return lab
-        if cmd_name in _ROLL:
-            from nodeprep import roll_commands
-
-            return getattr(roll_commands, cmd_name)  # type: ignore[no-any-return]
+        if cmd_name in _LATER:
+            module = importlib.import_module(f"nodeprep.{_LATER[cmd_name][0]}")
+            return getattr(module, cmd_name)  # type: ignore[no-any-return]
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,7 +65,7 @@ class LazyGroup(click.Group):
         ]
         rows += [
             ("lab", "Virtual nodes with kernels of their own, to rehearse on."),
-            *_ROLL.items(),
+            *((name, told) for name, (_, told) in _LATER.items()),
         ]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))

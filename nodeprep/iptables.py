@@ -50,11 +50,13 @@ may_look_at_rules() {
 }
 saved_rules() {
   may_look_at_rules "$1" "$2" && save=$(rules_program "$(iptables_of "$2")" "$1" save) || return 0
-  "$save" 2>/dev/null || echo "# unread"
+  "$save" ${3:+-t "$3"} 2>/dev/null || echo "# unread"
 }
 """
-"""Defines ``saved_rules BACKEND FAMILY``: what iptables-save prints, or nothing where looking would
-load a module; and ``rules_program iptables|ip6tables BACKEND [save|restore]``, its name here."""
+"""Defines ``saved_rules BACKEND FAMILY [TABLE]``: what iptables-save prints, or nothing where
+looking would load a module; and ``rules_program iptables|ip6tables BACKEND [save|restore]``: which
+program that is here.
+"""
 
 REMOVING = f"""\
 {LOOKING}\

@@ -13,12 +13,12 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
-    frozenset({"cli", "roll_commands"}),
+    frozenset({"cli", "roll_commands", "rule_commands"}),
     frozenset({"roll_options", "roll_screen"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"transport", "executors", "console", "report", "journal"}),
-    frozenset({"plan", "apply", "verify", "probe", "rollout"}),
+    frozenset({"plan", "apply", "verify", "probe", "rollout", "ruleset"}),
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
@@ -52,7 +52,10 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "pydantic": frozenset({"inventory"}),
     "pydantic_core": frozenset({"inventory"}),
     "click": frozenset(
-        {"cli", "roll_commands", "roll_options", "roll_screen", "report", "lab"},
+        {
+            *("cli", "roll_commands", "roll_options", "roll_screen", "rule_commands"),
+            *("report", "lab"),
+        },
     ),
     "rich": frozenset({"console", "lab"}),
     "subprocess": frozenset({"transport", "lab"}),

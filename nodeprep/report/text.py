@@ -25,7 +25,7 @@ def verified(outcomes: Sequence[Outcome], *, only_problems: bool = False) -> str
         if o.facts is not None
     }
     shared = blocks(findings, key=lambda finding: finding)
-    return "\n".join([*_sections(shared), *_errors(outcomes), *_summary(outcomes)])
+    return "\n".join([*_sections(shared), *errors(outcomes), *_summary(outcomes)])
 
 
 def told(outcomes: Sequence[Outcome]) -> str:
@@ -37,7 +37,7 @@ def told(outcomes: Sequence[Outcome]) -> str:
     for names, shared in blocks(shown, key=str):
         lines.append(_bold(fold(names)))
         lines += [line for name, value in shared for line in _fact(name, value, 1)]
-    return "\n".join([*lines, *_errors(outcomes)])
+    return "\n".join([*lines, *errors(outcomes)])
 
 
 def _fact(name: str, value: object, depth: int) -> list[str]:
@@ -79,7 +79,7 @@ def planned(outcomes: Sequence[Outcome]) -> str:
     }
     lines += _sections(blocks(unmendable, key=lambda finding: finding))
     end = f"{_count(total, 'change')} on {_count(len(changes), 'node')}; nothing was changed"
-    return "\n".join([*lines, *_errors(outcomes), "", end])
+    return "\n".join([*lines, *errors(outcomes), "", end])
 
 
 def applied(outcomes: Sequence[Outcome]) -> str:
@@ -96,7 +96,7 @@ def applied(outcomes: Sequence[Outcome]) -> str:
     lines += _sections(blocks(problems, key=lambda finding: finding))
     total = sum(step.exit_status == 0 for o in outcomes for step in o.steps)
     end = f"{_count(total, 'change')} made on {_count(len(outcomes), 'node')}"
-    return "\n".join([*lines, *_errors(outcomes), *_summary(outcomes), end])
+    return "\n".join([*lines, *errors(outcomes), *_summary(outcomes), end])
 
 
 def _sections(shared: Iterable[tuple[tuple[str, ...], list[Finding]]]) -> list[str]:
@@ -133,7 +133,8 @@ def _step(status: int | None) -> str:
     return click.style("done", fg="green") if status == 0 else click.style("failed", fg="red")
 
 
-def _errors(outcomes: Iterable[Outcome]) -> list[str]:
+def errors(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return the lines that tell what went wrong, by nodes, and what to type."""
     by_name = {o.node.name: [o.error] for o in outcomes if o.error is not None}
     lines = []
     for names, errors in blocks(by_name, key=str):

@@ -32,7 +32,7 @@ UNIT_NAME = UNIT.rpartition("/")[2]
 # --- desired --------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def file_of(wanted: IpSet) -> files.ManagedFile:
     """Return the file of a set: what ``ipset restore`` reads. A fleet shares one value of it."""
     values = {
