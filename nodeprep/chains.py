@@ -62,8 +62,8 @@ class Chain:
 
 
 def backend(word: str) -> Backend:
-    """Return the backend that is called so. Raises ValueError for another word."""
-    return BACKENDS[BACKENDS.index(word)]  # type: ignore[arg-type]
+    """Return the backend that is called so. Raises KeyError for another word."""
+    return {str(each): each for each in BACKENDS}[word]
 
 
 def read(text: str) -> Chain:

@@ -63,7 +63,7 @@ REMOVING = f"""\
 remove_rule() {{
   list=$(rules_program "$(iptables_of "$2")" "$1") || return
   restore=$(rules_program "$(iptables_of "$2")" "$1" restore) || return
-  "$list" --wait=5 -t "$3" -S "$4" | grep -qxF -e "-A $4 $5" || return 0
+  "$list" --wait=5 -t "$3" -S "$4" 2>/dev/null | grep -qxF -e "-A $4 $5" || return 0
   printf '*%s\\n-D %s %s\\nCOMMIT\\n' "$3" "$4" "$5" | "$restore" --noflush --wait=5
 }}
 """
@@ -96,7 +96,7 @@ class Rule:
 
         What a comment says is never taken for a target: one with spaces ends with a quote.
         """
-        found = re.search(r"(?:^| )-[jg] (\S+)$", self.text)
+        found = re.search(r'(?:^| )-[jg] ([^\s"]+)$', self.text)
         return found[1] if found else ""
 
     @property

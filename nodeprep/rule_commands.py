@@ -38,7 +38,7 @@ _WHERE = (
 @with_options(*_WHERE)
 @click.option("--match", "part", default="", metavar="TEXT", help="Only rules with this text.")
 @click.pass_context
-def rules(context: click.Context, *, part: str, **given: Any) -> None:
+def rules(context: click.Context, /, *, part: str, **given: Any) -> None:
     """List iptables rules with their numbers, both backends told apart; change nothing."""
     if context.invoked_subcommand is not None:
         return
@@ -73,7 +73,7 @@ def _show(verb: str, outcomes: Sequence[Outcome], output: str, code: int, view: 
 @click.option("--kube-proxy", "theirs", is_flag=True, help="Even a rule of kube-proxy or kubelet.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def remove(context: click.Context, *, words: tuple[str, ...], comment: str, **own: Any) -> None:
+def remove(context: click.Context, /, *, words: tuple[str, ...], comment: str, **own: Any) -> None:
     """Remove one rule of each node, by its comment or by all that it says, never by a number.
 
     What is behind -- is a rule as iptables-save prints it.
@@ -91,7 +91,8 @@ def remove(context: click.Context, *, words: tuple[str, ...], comment: str, **ow
         done = cli.collect(runner.apply_nodes(meant, asked, saved), meant, "rules remove")
         outcomes = _together(seen, done)
         code = runner.exit_code(outcomes, wanted=runner.is_ready)
-        _show("rules remove", outcomes, given["output"], code, text.applied)
+        view = text.applied if meant else _nothing
+        _show("rules remove", outcomes, given["output"], code, view)
 
 
 def _with_those_before(context: click.Context, own: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,6 +147,10 @@ def _comes_back(outcome: Outcome, topic: Removal) -> bool:
     return facts is not None and any(
         ruleset.is_put_back(outcome.node, rule) for rule in topic.chosen(facts)
     )
+
+
+def _nothing(outcomes: Sequence[Outcome]) -> str:
+    return "\n".join([*text.errors(outcomes), "no such rule; nothing was changed"])
 
 
 def _together(seen: Sequence[Outcome], done: Sequence[Outcome]) -> list[Outcome]:

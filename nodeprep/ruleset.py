@@ -138,7 +138,7 @@ def specified(words: Sequence[str], query: Query) -> Wanted:
     They may be one word, and the chain may stand behind ``-A`` or ``-D``, as iptables-save prints
     it. Raises UsageError.
     """
-    tokens = shlex.split(words[0]) if len(words) == 1 else list(words)
+    tokens = _split(words[0]) if len(words) == 1 else list(words)
     if tokens[:1] in (["-t"], ["--table"]):
         query = replace(query, table=(tokens[1:2] or [""])[0])
         tokens = tokens[2:]
@@ -150,6 +150,13 @@ def specified(words: Sequence[str], query: Query) -> Wanted:
             hint="nodeprep rules remove -- -t nat PREROUTING -m set --match-set a src -j RETURN",
         )
     return Wanted(query=replace(query, chain=tokens[0]), text=" ".join(tokens[1:]))
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{line!r} is no rule: {error}") from error
 
 
 def is_kube_proxys(rule: Rule) -> bool:

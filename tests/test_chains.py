@@ -105,16 +105,16 @@ TEXTS = st.sampled_from(
 LISTING = "iptables -t nat -S PREROUTING | grep '^-A' | grep -n -e '--match-set' -e 'KUBE-'"
 
 
-def installed(kernel: Namespace) -> None:
-    """Put the script and a record of all three rules on the node."""
+@pytest.fixture(scope="module")
+def prepared(kernel: Namespace) -> Namespace:
+    """The node with our script and a record of all three rules."""
     wanted = node(ipsets=(), bypass_rules=RULES)
-    record = {c.subject: c for c in bypass_rules.changes(wanted, of())}
-    head = f"run=r1\nstate=/tmp/none\n{files.PUT}\n"
+    record = {change.subject: change for change in bypass_rules.changes(wanted, of())}
+    head = f"run=r1\nstate=/run/state\n{files.PUT}\n"
     for path in (bypass_rules.SCRIPT, bypass_rules.RECORD):
-        said = kernel.run(head + record[path].action.reveal() + "\n")
-        assert said == b""
-    kernel.ask("ipset -exist create a hash:ip; ipset -exist create b hash:ip")
-    kernel.ask("iptables -t nat -N KUBE-SERVICES 2>/dev/null || :")
+        assert kernel.run(head + record[path].action.reveal() + "\n") == b""
+    kernel.ask("ipset create a hash:ip; ipset create b hash:ip; iptables -t nat -N KUBE-SERVICES")
+    return kernel
 
 
 @NEEDS_ROOT
@@ -125,19 +125,18 @@ def installed(kernel: Namespace) -> None:
 )
 @given(texts=st.lists(TEXTS, max_size=6))
 def test_the_nodes_own_script_finds_right_what_we_do_and_mends_the_rest(
-    kernel: Namespace, texts: list[str]
+    prepared: Namespace, texts: list[str]
 ) -> None:
-    installed(kernel)
     lines = "\n".join(f"-A PREROUTING {text}" for text in texts)
     restored = f"*nat\n-F PREROUTING\n{lines}\nCOMMIT\n"
-    kernel.ask(f"iptables-restore --noflush <<'END'\n{restored}END\n")
-    before = read(kernel)
-    said = kernel.ask(f"sh {bypass_rules.SCRIPT} place")
+    prepared.ask(f"iptables-restore --noflush <<'END'\n{restored}END\n")
+    before = read(prepared)
+    said = prepared.ask(f"sh {bypass_rules.SCRIPT} place")
     right = all(verdict(rule, RULES, before).status is Status.OK for rule in RULES)
     assert (said == "") is right
-    after = read(kernel)
+    after = read(prepared)
     assert {verdict(rule, RULES, after).status for rule in RULES} == {Status.OK}
-    assert others(kernel) == [text for text in texts if text in THEIR_TEXTS]
+    assert others(prepared) == [text for text in texts if text in THEIR_TEXTS]
 
 
 THEIR_TEXTS = (

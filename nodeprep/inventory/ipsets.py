@@ -63,8 +63,8 @@ def _fault(wish: Wish, rows: Sequence[Line], at: int, message: str) -> InitError
     if at < len(wish.entries):
         return _wrong(message, "entries", at)
     row = rows[at - len(wish.entries)]
-    place = {"file": printable(wish.file or ""), "line": row.line, "column": row.column}
-    return _wrong(message, "entries_from", **place)
+    file = printable(wish.file or "")
+    return _wrong(message, "entries_from", file=file, line=row.line, column=row.column)
 
 
 def _wrong(message: str, *path: str | int, **elsewhere: str | int) -> InitErrorDetails:

@@ -259,9 +259,8 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     written = _written(node, facts) if wanted else ()
     wrong = any(verdict.hint == APPLY for verdict in _verdicts(node, facts).values())
     return (
-        *written[:1],
         *map(_remove, unwanted),
-        *written[1:],
+        *written,
         *(_ENABLE if wanted and _to_enable(facts, written) else ()),
         *(_PLACE if wrong else ()),
         *map(_remove, misplaced),
@@ -355,10 +354,10 @@ def _of_strays(node: Node, facts: Facts) -> Iterator[Finding]:
     unwanted, misplaced = _strays(node, facts)
     for rule in unwanted:
         actual = f"rule {rule.number} ({rule.place}): the inventory no longer has it"
-        yield _finding(_name(rule), Status.FAIL, actual, "removed", APPLY)
+        yield _finding(_stray(rule), Status.FAIL, actual, "removed", APPLY)
     for rule in misplaced:
         actual = f"rule {rule.number} ({rule.place}) is in the backend that is not used"
-        yield _finding(_name(rule), Status.FAIL, actual, "removed", APPLY)
+        yield _finding(_stray(rule), Status.FAIL, actual, "removed", APPLY)
     for rule in _doubles(node, facts):
         actual = f"rule {rule.number} ({rule.place}) has this comment too, and is not nodeprep's"
         hint = f"nodeprep rules --match {rule.comment}"

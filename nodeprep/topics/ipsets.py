@@ -223,7 +223,7 @@ def _difference(wanted: IpSet, seen: InKernel | None, *, file_is_right: bool) ->
         return ", ".join(wrong)
     if seen.digest == digest_of(wanted):
         return ""
-    told = f"{seen.entries} entries"
+    told = _count(seen.entries)
     if not file_is_right or not seen.more + seen.less:
         return f"{told}, not those that are wanted"
     return f"{told}, {seen.more} too many, {seen.less} missing: {', '.join(seen.examples)}"
@@ -232,6 +232,10 @@ def _difference(wanted: IpSet, seen: InKernel | None, *, file_is_right: bool) ->
 def _kind(there: IpSet | Listed) -> str:
     family = there.family if isinstance(there, IpSet) else there.parameters.get("family", "")
     return f"{there.type} {family}".rstrip()
+
+
+def _count(entries: int) -> str:
+    return f"{entries} {'entry' if entries == 1 else 'entries'}"
 
 
 def _stale(node: Node, facts: Facts) -> tuple[str, ...]:
@@ -290,7 +294,7 @@ def _written(file: files.ManagedFile, node: Node, facts: Facts) -> Change | None
 def _of_set(wanted: IpSet, node: Node, facts: Facts) -> Iterator[Change]:
     if _refusal(wanted, facts, adopt=node.desired.adopt)[0]:
         return
-    count = f"{len(wanted.entries)} entries"
+    count = _count(len(wanted.entries))
     written = _written(file_of(wanted), node, facts)
     if written:
         yield replace(written, summary=f"{written.summary} ({count})")
@@ -359,7 +363,7 @@ def _findings_of(wanted: IpSet, node: Node, facts: Facts) -> Iterator[Finding]:
     why, hint = _refusal(wanted, facts, adopt=adopt)
     is_right = judged.status is Status.OK
     was = _difference(wanted, facts[SETS].there.get(wanted.name), file_is_right=is_right)
-    told = f"{_kind(wanted)}, {len(wanted.entries)} entries"
+    told = f"{_kind(wanted)}, {_count(len(wanted.entries))}"
     if why:
         yield _finding(wanted.name, Status.FAIL, why, told, hint)
     elif was:
