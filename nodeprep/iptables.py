@@ -24,11 +24,15 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
 """The tables, and the chains that the kernel itself goes through; see iptables(8)."""
 
 # A module that is not loaded, and could be, is the one that looking would load. What modules.dep
-# does not name is built in or not to be had. A legacy table is made by the first look at it.
-LOOKING = """\
+# does not name is built in or not to be had.
+MAY_LOOK = """\
 may_look() {
   grep -qs "^$1 " /proc/modules || ! grep -qs "/$1[.]ko" "/lib/modules/$(uname -r)/modules.dep"
 }
+"""
+"""Defines ``may_look MODULE``: whether what needs a module may be asked without loading it."""
+
+PROGRAMS = """\
 rules_program() {
   if command -v "$1-$2${3:+-$3}" >/dev/null; then
     echo "$1-$2${3:+-$3}"
@@ -41,25 +45,37 @@ rules_program() {
   esac && echo "$1${3:+-$3}"
 }
 iptables_of() { if [ "$1" = 4 ]; then echo iptables; else echo ip6tables; fi; }
-names_of() { if [ "$1" = 4 ]; then echo ip_tables_names; else echo ip6_tables_names; fi; }
-may_look_at_rules() {
+"""
+"""Defines ``rules_program iptables|ip6tables BACKEND [save|restore]``, a program's name here, and
+``iptables_of FAMILY``."""
+
+# A legacy table is made by the first look at it.
+TABLES_OF = """\
+tables_of() {
+  if [ "$1" = 4 ]; then tables=ip_tables_names; else tables=ip6_tables_names; fi
+  cat "/proc/net/$tables" 2>/dev/null
+}
+"""
+"""Defines ``tables_of FAMILY``: the legacy tables that there are."""
+
+LOOKING = f"""\
+{MAY_LOOK}{PROGRAMS}{TABLES_OF}\
+may_look_at_rules() {{
   case $1 in
     nft) may_look nf_tables ;;
-    *) grep -qs . "/proc/net/$(names_of "$2")" ;;
+    *) tables_of "$2" | grep -q . ;;
   esac
-}
-saved_rules() {
+}}
+saved_rules() {{
   may_look_at_rules "$1" "$2" && save=$(rules_program "$(iptables_of "$2")" "$1" save) || return 0
-  "$save" ${3:+-t "$3"} 2>/dev/null || echo "# unread"
-}
+  "$save" ${{3:+-t "$3"}} 2>/dev/null || echo "# unread"
+}}
 """
 """Defines ``saved_rules BACKEND FAMILY [TABLE]``: what iptables-save prints, or nothing where
-looking would load a module; and ``rules_program iptables|ip6tables BACKEND [save|restore]``: which
-program that is here.
-"""
+looking would load a module or make a table; and all of the above."""
 
 REMOVING = f"""\
-{LOOKING}\
+{PROGRAMS}\
 remove_rule() {{
   list=$(rules_program "$(iptables_of "$2")" "$1") || return
   restore=$(rules_program "$(iptables_of "$2")" "$1" restore) || return

@@ -82,7 +82,7 @@ def test_a_part_is_chosen_and_keeps_its_numbers(
     ruled: Namespace, query: Query, numbers: list[int]
 ) -> None:
     assert [rule.number for rule in look(ruled, query).rules] == numbers
-    assert ruled.ask("ls /run") == ""
+    assert "canary" not in ruled.ask("ls /run")
 
 
 @NEEDS_ROOT

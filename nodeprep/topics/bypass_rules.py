@@ -53,11 +53,11 @@ class Seen:
 
 # Looking must not change anything: the first look makes a legacy table, or loads a module.
 _PROBE = f"""\
-{iptables.LOOKING}\
+{iptables.MAY_LOOK}{iptables.PROGRAMS}{iptables.TABLES_OF}\
 see() {{
   case $1 in
     nft) may_look nf_tables || return 0 ;;
-    *) grep -qsx "$3" "/proc/net/$(names_of "$2")" || return 0 ;;
+    *) tables_of "$2" | grep -qx "$3" || return 0 ;;
   esac
   program=$(rules_program "$(iptables_of "$2")" "$1") || return 0
   if rules=$("$program" --wait=5 -t "$3" -S "$4"); then
@@ -211,7 +211,7 @@ def _files(node: Node, facts: Facts) -> tuple[files.ManagedFile, ...]:
         "folder": HOME,
         "script": SCRIPT,
         "record": RECORD,
-        "looking": iptables.LOOKING,
+        "programs": iptables.PROGRAMS,
         "rules": lines,
         "proxy_unit": node.desired.kube_proxy.unit_name,
     }
@@ -350,6 +350,10 @@ def _name(rule: BypassRule | Rule) -> str:
     return f"{rule.table} {rule.chain} {rule.comment}" + (" (IPv6)" if rule.family == 6 else "")  # noqa: PLR2004
 
 
+def _stray(rule: Rule) -> str:
+    return f"{_name(rule)}, {rule.backend} backend"
+
+
 def _of_strays(node: Node, facts: Facts) -> Iterator[Finding]:
     unwanted, misplaced = _strays(node, facts)
     for rule in unwanted:
@@ -360,10 +364,8 @@ def _of_strays(node: Node, facts: Facts) -> Iterator[Finding]:
         yield _finding(_stray(rule), Status.FAIL, actual, "removed", APPLY)
     for rule in _doubles(node, facts):
         actual = f"rule {rule.number} ({rule.place}) has this comment too, and is not nodeprep's"
-        hint = f"nodeprep rules --match {rule.comment}"
-        yield _finding(
-            _name(rule), Status.WARN, actual, "none in the backend that is not used", hint
-        )
+        hint = f"nodeprep rules --match '{rule.comment}'"
+        yield _finding(_stray(rule), Status.WARN, actual, "none in that backend", hint)
 
 
 def _doubles(node: Node, facts: Facts) -> tuple[Rule, ...]:

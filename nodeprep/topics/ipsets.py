@@ -103,7 +103,7 @@ class Sets:
 
 # ipset loads the kernel's part of it, and looking must not change anything.
 _PROBE = f"""\
-{iptables.LOOKING}\
+{iptables.MAY_LOOK}\
 wanted=%(names)s
 ours=
 for file in {FOLDER}/*; do
