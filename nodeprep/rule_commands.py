@@ -133,7 +133,7 @@ def _refuse(seen: Sequence[Outcome], topic: Removal, *, several: bool, theirs: b
 
 
 def _ask(seen: Sequence[Outcome], topic: Removal) -> None:
-    click.echo(text.planned(seen), err=True)
+    click.echo(report.meant(seen), err=True)
     back = [o.node.name for o in seen if o.facts and _comes_back(o, topic)]
     if back:
         click.echo(f"the inventory wants it on {', '.join(back)}: apply puts it back", err=True)

@@ -13,7 +13,7 @@ from typing import Any
 from nodeprep import chains, iptables
 from nodeprep.errors import UsageError
 from nodeprep.iptables import Rule
-from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
+from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
 from nodeprep.shell import quote
 
 NAME = "rules"
@@ -221,7 +221,7 @@ class Removal(Listing):
                 status=Status.FAIL,
                 actual=f"rule {rule.number}: {rule.text}",
                 wanted="removed",
-                hint=APPLY,
+                hint="see /var/lib/nodeprep/log on the node",
             )
             for rule in self.chosen(facts)
         )

@@ -115,7 +115,8 @@ def chains() -> st.SearchStrategy[Seen]:
     recorded: list[Seen] = RECORDED[SEEN.name]
     known = [chain for seen in recorded for chain in seen.chains]
     state = st.sampled_from(["", "enabled", "disabled", "masked"])
-    units = st.just({}) | st.fixed_dictionaries({PLACING: state, WATCHING: state})
+    none: dict[str, str] = {}
+    units = st.just(none) | st.fixed_dictionaries({PLACING: state, WATCHING: state})
     return st.builds(
         Seen,
         own=st.sampled_from([None, *BACKENDS]),

@@ -35,3 +35,13 @@ def _found(told: Found) -> list[str]:
 
 def _rule(rule: Rule) -> str:
     return f"    {rule.number:>5}  {one_line(rule.text)}"
+
+
+def meant(outcomes: Sequence[Outcome]) -> str:
+    """Return what would be removed, by nodes."""
+    by_name = {o.node.name: o.changes for o in outcomes if o.facts is not None}
+    lines = []
+    for names, changes in blocks(by_name, key=lambda change: change.summary):
+        lines.append(click.style(fold(names), bold=True))
+        lines += [f"  ~ {one_line(change.summary)}" for change in changes]
+    return "\n".join([*lines, *errors(outcomes)])
