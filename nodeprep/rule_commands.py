@@ -35,8 +35,8 @@ _WHERE = (
 
 
 @click.group("rules", invoke_without_command=True)
-@with_options(*_WHERE)
 @click.option("--match", "part", default="", metavar="TEXT", help="Only rules with this text.")
+@with_options(*_WHERE)
 @click.pass_context
 def rules(context: click.Context, /, *, part: str, **given: Any) -> None:
     """List iptables rules with their numbers, both backends told apart; change nothing."""
@@ -65,13 +65,13 @@ def _show(verb: str, outcomes: Sequence[Outcome], output: str, code: int, view: 
 # --- removing -------------------------------------------------------------------------------
 
 
-@rules.command(context_settings={"ignore_unknown_options": False})
+@rules.command()
 @click.argument("words", nargs=-1, metavar="[-- -t TABLE CHAIN RULE...]")
-@with_options(*_WHERE)
 @click.option("--comment", default="", help="The rule with this comment.")
 @click.option("--all", "several", is_flag=True, help="Each rule, where more than one is meant.")
 @click.option("--kube-proxy", "theirs", is_flag=True, help="Even a rule of kube-proxy or kubelet.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@with_options(*_WHERE)
 @click.pass_context
 def remove(context: click.Context, /, *, words: tuple[str, ...], comment: str, **own: Any) -> None:
     """Remove one rule of each node, by its comment or by all that it says, never by a number.
