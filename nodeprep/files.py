@@ -26,8 +26,8 @@ STATE = "/var/lib/nodeprep"
 LIMIT = 1 << 18
 """Bytes: a longer file is none of ours, and is refused without being read."""
 
-LARGE = 1 << 24
-"""The same for a file whose content stays on the node: 65,536 entries of an ipset are 4 MiB."""
+LARGE = 1 << 25
+"""The same for a file whose content stays on the node, such as the longest of an ipset."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ def _entry(kind: str, family: str, text: str, most: int) -> Iterator[tuple[str, 
     choices = [_READ[part](word, family, kind) for part, word in zip(parts, words, strict=True)]
     count = math.prod(len(values) for values, _ in choices)
     if count > most:
-        raise ValueError(f"{shown(text)} stands for {count} entries, and `maxelem` is {most}")
+        raise ValueError(f"{shown(text)} stands for {count} entries: at most {most} are taken")
     for combination in itertools.product(*(map(write, values) for values, write in choices)):
         yield ",".join(combination), flag
 

@@ -17,6 +17,9 @@ from nodeprep.inventory.entries import Line, lines, listed
 LIMIT = 16 * 1024 * 1024
 """The largest file of entries in bytes."""
 
+MOST = 200_000
+"""The most entries that an inventory may give a set: the longest of them fill 29 MiB on a node."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
@@ -36,10 +39,12 @@ def entries(wish: Wish, around: Surroundings) -> tuple[str, ...]:
     """
     rows = _rows(wish.file, around) if wish.file else ()
     texts = (*wish.entries, *(row.text for row in rows))
-    found = listed(wish.type, wish.family, texts, most=wish.maxelem)
+    most = min(wish.maxelem, MOST)
+    found = listed(wish.type, wish.family, texts, most=most)
     faults = [_fault(wish, rows, at, message) for at, message in found.faults.items()]
-    if len(found.entries) > wish.maxelem:
-        message = f"there are more than {wish.maxelem} entries: raise `maxelem`"
+    if len(found.entries) > most:
+        way_out = "raise `maxelem`" if most == wish.maxelem else "make two sets of them"
+        message = f"there are more than {most} entries: {way_out}"
         faults.append(_wrong(message, "entries_from" if wish.file else "entries"))
     if faults:
         raise _refusal(*faults)

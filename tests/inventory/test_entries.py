@@ -95,7 +95,7 @@ def test_a_network_with_nomatch_and_without_is_refused() -> None:
         ("hash:ip", "inet", "10.0.0.0/33", "no prefix of 0 to 32 bits"),
         ("hash:ip", "inet", "10.0.0.0/", "no prefix of 0 to 32 bits"),
         ("hash:ip", "inet", "10.0.0.9-10.0.0.1", "runs backwards"),
-        ("hash:ip", "inet", "10.0.0.0/8", "stands for 16777216 entries, and `maxelem` is 65536"),
+        ("hash:ip", "inet", "10.0.0.0/8", "stands for 16777216 entries: at most 65536 are taken"),
         ("hash:ip", "inet", "10.0.0.1,tcp:80", "is not an entry of hash:ip: write ADDRESS"),
         ("hash:ip", "inet", "10.0.0.1 nomatch", "is not an entry of hash:ip"),
         ("hash:net", "inet", "0.0.0.0/0", "write 0.0.0.0/1 and 128.0.0.0/1"),

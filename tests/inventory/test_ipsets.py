@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from nodeprep import files
 from nodeprep.errors import InventoryError, Problem
 from nodeprep.inventory import load, parse
-from nodeprep.inventory.ipsets import LIMIT
+from nodeprep.inventory.ipsets import LIMIT, MOST
 from nodeprep.inventory.schema import IpSetEntry
-from nodeprep.ipset import TYPES
+from nodeprep.ipset import NAME_BYTES, TYPES
 from nodeprep.model import BypassRule, Desired, IpSet
 
 from .samples import BASE, HOME, node, problems
@@ -176,6 +177,18 @@ def test_a_file_that_cannot_be_read_is_told_where_it_is_named(content: bytes, to
     (found,) = of_file(content)
     assert (found.file, found.line) == ("inventory.yaml", 2)
     assert told in found.message
+
+
+def test_the_longest_set_that_is_taken_fits_on_a_node() -> None:
+    longest = f"{'1234:' * 7}1234,udplite:65535,{'abcd:' * 7}abcd/127 timeout 0 nomatch"
+    line = f"add {'x' * NAME_BYTES} {longest}\n"
+    assert MOST * len(line) < files.LARGE
+
+
+def test_more_entries_than_are_taken_are_refused_whatever_maxelem_says() -> None:
+    text = (f"10.{n // 256}.{n % 256}.0/24\n" for n in range(900))
+    (found,) = of_file("".join(text).encode(), "maxelem: 500000, entries_from: ./list.txt")
+    assert "there are more than 200000 entries: make two sets" in found.message
 
 
 def test_a_file_that_is_not_there_is_told_where_it_is_named(tmp_path: Path) -> None:
