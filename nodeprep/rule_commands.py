@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from nodeprep import cli, plan, ruleset, runner
 from nodeprep.errors import Interrupted, UsageError
+from nodeprep.inventory import fold
 from nodeprep.iptables import BACKENDS
 from nodeprep.model import Outcome
 from nodeprep.report import json, text
@@ -85,8 +86,9 @@ def remove(context: click.Context, /, *, words: tuple[str, ...], comment: str, *
         seen = cli.collect(runner.plan_nodes(nodes, asked), nodes, "rules")
         _refuse(seen, topic, several=given["several"], theirs=given["theirs"])
         meant = [outcome.node for outcome in seen if outcome.changes]
+        _say_what_comes_back(seen, topic)
         if meant and not given["yes"]:
-            _ask(seen, topic)
+            _ask(seen)
         saved = plan.document(seen, loaded, (topic,))
         done = cli.collect(runner.apply_nodes(meant, asked, saved), meant, "rules remove")
         outcomes = _together(seen, done)
@@ -132,11 +134,15 @@ def _refuse(seen: Sequence[Outcome], topic: Removal, *, several: bool, theirs: b
             raise UsageError(told, hint="--kube-proxy, if it is to go all the same")
 
 
-def _ask(seen: Sequence[Outcome], topic: Removal) -> None:
-    click.echo(report.meant(seen), err=True)
-    back = [o.node.name for o in seen if o.facts and _comes_back(o, topic)]
+def _say_what_comes_back(seen: Sequence[Outcome], topic: Removal) -> None:
+    back = [outcome.node.name for outcome in seen if _comes_back(outcome, topic)]
     if back:
-        click.echo(f"the inventory wants it on {', '.join(back)}: apply puts it back", err=True)
+        told = "the next apply puts it back, and its unit at boot"
+        click.echo(f"the inventory wants this rule on {fold(back)}: {told}", err=True)
+
+
+def _ask(seen: Sequence[Outcome]) -> None:
+    click.echo(report.meant(seen), err=True)
     count = sum(len(outcome.changes) for outcome in seen)
     if not confirmed(f"remove {count} rule{'s' if count > 1 else ''}?"):
         raise Interrupted("nothing was changed")

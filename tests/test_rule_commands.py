@@ -153,7 +153,7 @@ def test_it_is_shown_and_asked_and_no_means_no(
     assert (code, out) == (130, "")
     assert answers == ["remove 2 rules?"]
     assert f"~ remove rule 1 of nat PREROUTING (IPv4, nft backend): {MINE}" in err
-    assert "the inventory wants it on node1, node2: apply puts it back" in err
+    assert "the inventory wants this rule on node[1-2]: the next apply puts it back" in err
     assert saved(fleet) == before
 
 

@@ -32,6 +32,7 @@ SETS = """\
 """
 OURS = ("myset", "nets6", "macs", "pairs", "hosts", "many")
 CHAIN = "iptables -t nat -S PREROUTING | grep '^-A'"
+QUIET = "! systemctl is-active -q nodeprep-bypass-order"
 MINE = "-A PREROUTING -m set --match-set myset src -m comment --comment myset -j RETURN"
 
 
@@ -133,7 +134,7 @@ def test_after_a_boot_all_is_there_early_and_ahead_of_kube_proxy_again(
 ) -> None:
     serving.reboot()
     wait_until(serving, f"{CHAIN} | grep -q KUBE-SERVICES", seconds=300)
-    wait_until(serving, "! systemctl is-active -q nodeprep-bypass-order", seconds=120)
+    wait_until(serving, QUIET, seconds=120)
     rules = serving.ask(CHAIN).splitlines()
     jump = next(n for n, rule in enumerate(rules) if rule.endswith("-j KUBE-SERVICES"))
     assert rules.index(MINE) < jump
@@ -162,6 +163,7 @@ def test_a_restart_of_kube_proxy_that_lost_its_jump_is_looked_after(serving: Ope
 def test_rules_are_listed_and_one_is_removed_by_its_comment(
     serving: Operator, wished: Path
 ) -> None:
+    wait_until(serving, QUIET, seconds=120)  # it would put the rule back
     serving.ask(
         "ipset create MINE hash:ip && ipset add MINE 192.0.2.7 && "
         "iptables -A INPUT -m set --match-set MINE src -m comment --comment mine -j DROP"
