@@ -3,6 +3,7 @@
 What is imported here is all that ``--help`` pays for; the rest is imported where it is used.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from nodeprep.model import Inventory, Node, Outcome
     from nodeprep.runner import Options
 
-TOPICS = ("system", "packages", "kernel_modules", "sysctl", "kube_proxy", "proxy_mode")
+TOPICS = (
+    *("system", "packages", "kernel_modules", "sysctl"),
+    *("ipsets", "bypass_rules", "kube_proxy", "proxy_mode"),
+)
 _EXIT_CODES = """\b
 Exit codes:
   0    every node is as wanted
@@ -30,35 +34,32 @@ Exit codes:
   130  interrupted"""
 
 
-_DATA_PLANE = {"dataplane": "Show how much the data plane of each node carries; change nothing."}
-_ROLL = {
-    "switch": "Move serving nodes to another kube-proxy mode, one by one.",
-    "rollback": "Take a finished roll back, node by node.",
-    "runs": "List the rolls that were begun from here.",
+_LATER = {
+    "dataplane": (
+        "dataplane_command",
+        "Show how much the data plane of each node carries; change nothing.",
+    ),
+    "import": ("import_commands", "Turn an inventory that you have into one of nodeprep's."),
+    "switch": ("roll_commands", "Move serving nodes to another kube-proxy mode, one by one."),
+    "rollback": ("roll_commands", "Take a finished roll back, node by node."),
+    "runs": ("roll_commands", "List the rolls that were begun from here."),
+    "rules": ("rule_commands", "List iptables rules with their numbers, or remove some."),
 }
+"""Commands of other modules, which are imported only when they are called."""
 
 
 class LazyGroup(click.Group):
     """Commands that are imported only when they are called or asked for help."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a room only for its own commands."""
+        """Import the lab only for ``nodeprep lab``, and others only for their own commands."""
         if cmd_name == "lab":
             from nodeprep.lab.commands import lab
 
             return lab
-        if cmd_name == "import":
-            from nodeprep.import_commands import import_
-
-            return import_
-        if cmd_name in _DATA_PLANE:
-            from nodeprep.dataplane_command import dataplane
-
-            return dataplane
-        if cmd_name in _ROLL:
-            from nodeprep import roll_commands
-
-            return getattr(roll_commands, cmd_name)  # type: ignore[no-any-return]
+        if cmd_name in _LATER:
+            module = importlib.import_module(f"nodeprep.{_LATER[cmd_name][0]}")
+            return getattr(module, cmd_name.replace("import", "import_"))  # type: ignore[no-any-return]
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,9 +70,7 @@ class LazyGroup(click.Group):
         ]
         rows += [
             ("lab", "Virtual nodes with kernels of their own, to rehearse on."),
-            ("import", "Turn an inventory that you have into one of nodeprep's."),
-            *_DATA_PLANE.items(),
-            *_ROLL.items(),
+            *((name, told) for name, (_, told) in _LATER.items()),
         ]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))

@@ -9,6 +9,7 @@ import hashlib
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from nodeprep.errors import FactError
 from nodeprep.frames import Frame, framed
@@ -25,14 +26,21 @@ STATE = "/var/lib/nodeprep"
 LIMIT = 1 << 18
 """Bytes: a longer file is none of ours, and is refused without being read."""
 
+LARGE = 1 << 25
+"""The same for a file whose content stays on the node, such as the longest of an ipset."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedFile:
-    """A file as it should be. A secret's content is a :class:`~nodeprep.shell.Secret`."""
+    """A file as it should be. A secret's content is a :class:`~nodeprep.shell.Secret`.
+
+    One that is not ``shown`` may be large: what stands on the node is known by its digest alone.
+    """
 
     path: str
     content: str | Secret
     mode: int = 0o644
+    shown: bool = True
 
     @property
     def text(self) -> str:
@@ -40,9 +48,20 @@ class ManagedFile:
         return self.content.reveal() if isinstance(self.content, Secret) else self.content
 
     @property
+    def limit(self) -> int:
+        """Bytes above which what stands in its place is none of ours."""
+        return LIMIT if self.shown else LARGE
+
+    # Both are kept: a fleet shares one value of a large file.
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def quoted(self) -> Script:
+        """The content as one word of the shell."""
+        return quote(self.content)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -56,7 +75,7 @@ def probe(paths: Iterable[str], secrets: Iterable[str]) -> Script:
     every, hidden = words(*paths), "|".join(map(words, secrets)) or "''"
     return (
         framed("files.parents", _PARENTS % every)
-        + framed("files.stat", _STAT % every)
+        + framed("files.stat", _STAT % (every, hidden))
         + framed("files.digest", '[ $# -eq 0 ] || sha256sum -- "$@"')
         + framed("files.marked", _MARKED)
         + framed("files.content", _CONTENT % hidden)
@@ -77,7 +96,9 @@ seen=$(stat -c '%%f %%u:%%g %%h %%s %%Y %%n' -- %s)
 printf '%%s\\n' "$seen"
 set --
 while read -r kind _ _ size _ path; do
-  case $kind in 8???) [ "$size" -gt {LIMIT} ] || set -- "$@" "$path" ;; esac
+  most={LIMIT}
+  case $path in %s) most={LARGE} ;; esac
+  case $kind in 8???) [ "$size" -gt "$most" ] || set -- "$@" "$path" ;; esac
 done <<END
 $seen
 END"""
@@ -201,7 +222,7 @@ def refusal(file: ManagedFile, state: FileState, *, adopt: bool) -> tuple[str, s
         )
     if state.kind not in ("absent", "regular"):
         return f"a {_KINDS[state.kind]} stands there", f"ls -ld {file.path}, then move it away"
-    if state.size > LIMIT:
+    if state.size > file.limit:
         return f"a file of {state.size} bytes stands there", f"ls -l {file.path}, then move it away"
     if state.links > 1:
         return f"it has {state.links} hard links", f"find / -xdev -samefile {file.path}"
@@ -258,20 +279,20 @@ def change(topic: str, file: ManagedFile, state: FileState, *, adopt: bool) -> C
         topic=topic,
         subject=file.path,
         summary=f"{verb} {file.path}" + (f" ({what})" if what != "file" else ""),
-        action=Script(f"put {words(file.path)} {file.mode:04o} {file.digest} ")
-        + quote(file.content),
+        action=Script(f"put {words(file.path)} {file.mode:04o} {file.digest} ") + file.quoted,
         guard=Guard(path=file.path, seen=state.digest or "absent"),
         diff=_diff(file, state),
     )
 
 
 def _diff(file: ManagedFile, state: FileState) -> str:
-    if isinstance(file.content, Secret) or (state.kind == "regular" and state.content is None):
+    hidden = isinstance(file.content, Secret) or not file.shown
+    if hidden or (state.kind == "regular" and state.content is None):
         return ""
     old = (state.content or b"").decode("utf-8", "backslashreplace")
     source = file.path if state.kind == "regular" else "/dev/null"
     lines = difflib.unified_diff(
-        old.splitlines(), file.content.splitlines(), source, file.path, lineterm=""
+        old.splitlines(), file.text.splitlines(), source, file.path, lineterm=""
     )
     return "\n".join(lines)
 

@@ -63,6 +63,41 @@ class Sysctl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IpSet:
+    """A named set of addresses; see ipset(8).
+
+    ``entries`` are in the form in which ``ipset save`` prints them, sorted, each once. ``family``
+    is empty for a type that has none. ``timeout`` is for entries that others add; those here stay.
+    """
+
+    name: str
+    type: str = "hash:ip"
+    family: Literal["inet", "inet6", ""] = "inet"
+    timeout: int | None = None
+    maxelem: int = 65536
+    hashsize: int | None = None
+    entries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BypassRule:
+    """An iptables rule for what is in a set; it is known by ``comment`` within its chain.
+
+    ``match`` says for each part of an entry whether the packet's source or its destination
+    counts, as ``src`` or ``dst,src``. ``position`` is relative to kube-proxy's jumps.
+    """
+
+    set: str
+    comment: str
+    family: Literal[4, 6] = 4
+    table: str = "nat"
+    chain: str = "PREROUTING"
+    position: Literal["first", "last"] = "first"
+    match: str = "src"
+    target: str = "RETURN"
+
+
+@dataclass(frozen=True, kw_only=True)
 class KubeProxy:
     """kube-proxy as a systemd unit. Field names follow KubeProxyConfiguration, in snake case.
 
@@ -132,7 +167,9 @@ class Desired:
     else. ``module_packages`` says what is done where a module is missing: ``name`` its package, or
     ``install`` it.
 
-    ``adopt`` lets nodeprep take over files that stand where its own would and are not its own.
+    ``adopt`` lets nodeprep take over what stands where its own would and is not its own.
+    ``ipsets`` and ``bypass_rules`` are ``None`` where the inventory says nothing of them: then they
+    are not looked at. Empty, those that nodeprep made are removed.
     """
 
     modules: tuple[str, ...] = ()
@@ -140,6 +177,8 @@ class Desired:
     packages: tuple[str, ...] = ()
     packages_from: str | None = None
     module_packages: Literal["name", "install"] = "name"
+    ipsets: tuple[IpSet, ...] | None = None
+    bypass_rules: tuple[BypassRule, ...] | None = None
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
     adopt: bool = False
 
@@ -173,7 +212,8 @@ class Inventory:
 class Fact(Generic[T]):
     """A question to a node: shell statements that print, and a pure parser of what they print.
 
-    ``script`` may depend on the node's desired state (which keys, which names to look for).
+    ``script`` may depend on the node's desired state (which keys, which names to look for). Where
+    it is empty nothing is asked, and ``parse`` is given an empty text.
     """
 
     name: str

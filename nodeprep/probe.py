@@ -23,7 +23,9 @@ TOTAL = Script("total\n")
 def body(node: Node, topics: Sequence[Topic]) -> Script:
     """Return the questions alone, for a script that has opened the frames already."""
     paths, secrets = _paths(node, topics)
-    questions = [frames.framed(fact.name, fact.script(node)) for fact in _facts(topics)]
+    questions = [
+        frames.framed(fact.name, script) for fact in _facts(topics) if (script := fact.script(node))
+    ]
     return join([*questions, files.probe(paths, secrets)], "")
 
 
@@ -33,7 +35,10 @@ def parse(output: bytes, node: Node, topics: Sequence[Topic], nonce: str) -> Fac
     Raises FactError, naming the fact, where an answer is torn or cannot be read.
     """
     answers = frames.parse(output, nonce)
-    values = {fact.name: _parse(fact, answers) for fact in _facts(topics)}
+    values = {
+        fact.name: _parse(fact, answers) if fact.script(node) else fact.parse("")
+        for fact in _facts(topics)
+    }
     return Facts(values, files.parse(answers, _paths(node, topics)[1]))
 
 

@@ -36,9 +36,13 @@ from nodeprep.transport import Limits, Passwords, Session, connect
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a command runs: which topics (none for all), how many nodes at once, how long."""
+    """How a command runs: which topics (none for all), how many nodes at once, how long.
+
+    ``instead`` are topics that are none of the story's, to be asked in their place.
+    """
 
     topics: tuple[str, ...] = ()
+    instead: tuple[Topic, ...] = ()
     parallel: int = 25
     limits: Limits = field(default_factory=Limits)
     passwords: Passwords = field(default_factory=dict)
@@ -47,7 +51,7 @@ class Options:
     @property
     def chapters(self) -> tuple[Topic, ...]:
         """The chosen topics in the order of the story."""
-        return story.chapters(self.topics)
+        return self.instead or story.chapters(self.topics)
 
 
 # --- the verbs ------------------------------------------------------------------------------

@@ -1,14 +1,24 @@
 """The story of a node, told once: what it must have, in the order in which it gets it.
 
 A reader learns the product from this list, and a topic joins it with one line. The order matters:
-bridge sysctls exist only once ``br_netfilter`` is loaded, and kube-proxy wants all of it.
+bridge sysctls exist only once ``br_netfilter`` is loaded, a rule needs its ipset, and kube-proxy
+wants all of it.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nodeprep.model import Change, Fact, Facts, Finding, Node
-from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from nodeprep.topics import (
+    bypass_rules,
+    ipsets,
+    kernel_modules,
+    kube_proxy,
+    packages,
+    proxy_mode,
+    sysctl,
+    system,
+)
 
 
 class Topic(Protocol):
@@ -48,7 +58,16 @@ def _story(*topics: Topic) -> tuple[Topic, ...]:
     return topics
 
 
-STORY = _story(system, packages, kernel_modules, sysctl, kube_proxy, proxy_mode)
+STORY = _story(
+    system,
+    packages,
+    kernel_modules,
+    sysctl,
+    ipsets,
+    bypass_rules,
+    kube_proxy,
+    proxy_mode,
+)
 
 
 def chapters(names: Sequence[str]) -> tuple[Topic, ...]:

@@ -53,6 +53,12 @@ def sysctls(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> N
 
 
 @task(help=_HELP)
+def ipsets(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> None:
+    """Load the ipsets, and put the iptables rules that match them in place."""
+    _run("apply", inventory, limit, ("ipsets", "bypass_rules"))
+
+
+@task(help=_HELP)
 def kube_proxy(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> None:
     """Put kube-proxy's unit and config in place; restart it where they changed."""
     _run("apply", inventory, limit, ("kube_proxy",))

@@ -1,10 +1,12 @@
 """What several test files share: the shells, and a machine for each of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.namespaces import Namespace, namespace
 from tests.shells import SHELLS, Machine, command
 
 # No test asserts a duration: on a busy machine any example may be slow.
@@ -30,3 +32,24 @@ def machine(tmp_path: Path, shell: str) -> Machine:
 def dash(tmp_path: Path) -> Machine:
     """Give a machine whose shell is dash, for what no shell changes."""
     return Machine(folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Namespace]:
+    """Give a node in namespaces, one for all tests of a file."""
+    with namespace() as one:
+        yield one
+
+
+@pytest.fixture
+def inside() -> Iterator[Namespace]:
+    """Give a node in namespaces of its own, whose shell is dash."""
+    with namespace() as one:
+        yield one
+
+
+@pytest.fixture
+def inside_each(shell: str) -> Iterator[Namespace]:
+    """Give a node in namespaces of its own, once with each shell."""
+    with namespace(shell) as one:
+        yield one

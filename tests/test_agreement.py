@@ -9,11 +9,25 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from nodeprep import plan, verify
-from nodeprep.model import MODES, Change, Facts, FileState, Finding, Node, Status, Sysctl
+from nodeprep.iptables import BACKENDS
+from nodeprep.model import (
+    MODES,
+    BypassRule,
+    Change,
+    Facts,
+    FileState,
+    Finding,
+    IpSet,
+    Node,
+    Status,
+    Sysctl,
+)
 from nodeprep.releases import Version
 from nodeprep.shell import Secret
 from nodeprep.story import STORY, Topic
 from nodeprep.systemd import Service
+from nodeprep.topics.bypass_rules import PLACING, RECORD, SEEN, WATCHING, Seen
+from nodeprep.topics.ipsets import SETS, Sets
 from nodeprep.topics.kube_proxy import BINARY, SERVICE, Binary
 from tests import facts
 from tests.topics import INSTALLED, NOW, RUNNING, node, of
@@ -31,6 +45,15 @@ SYSCTLS = (
 )
 
 
+MYSET = IpSet(name="myset", entries=("192.168.1.1", "192.168.2.226"))
+NETS = IpSet(name="nets", type="hash:net", family="inet6", timeout=300, entries=("fd00::/64",))
+RULES = (
+    BypassRule(set="myset", comment="myset"),
+    BypassRule(set="myset", comment="myset", chain="NOWHERE", target="ACCEPT"),
+    BypassRule(set="nets", comment="my nets", family=6, position="last"),
+)
+
+
 @st.composite
 def nodes(draw: st.DrawFn) -> Node:
     """Draw a node of any desired state."""
@@ -38,6 +61,8 @@ def nodes(draw: st.DrawFn) -> Node:
         modules=tuple(draw(st.sets(st.sampled_from(["xt_set", "dummy", "ip-vs-lc"])))),
         sysctls=tuple(draw(st.sets(st.sampled_from(SYSCTLS)))),
         packages=tuple(draw(st.sets(st.sampled_from(["ipset", "socat"])))),
+        ipsets=draw(st.none() | st.lists(st.sampled_from([MYSET, NETS]), unique=True).map(tuple)),
+        bypass_rules=draw(st.none() | st.lists(st.sampled_from(RULES), unique=True).map(tuple)),
         adopt=draw(st.booleans()),
         mode=draw(st.sampled_from(MODES)),
         style=draw(st.sampled_from(["config", "flags", "unmanaged"])),
@@ -66,11 +91,49 @@ def services() -> st.SearchStrategy[Service]:
     )
 
 
+def sets() -> st.SearchStrategy[Sets]:
+    """Draw recorded sets, with anything about each of them that may be another."""
+    recorded: list[Sets] = RECORDED[SETS.name]
+    known = [each for seen in recorded for each in seen.there.values()]
+    changed = st.builds(
+        dataclasses.replace,
+        st.sampled_from(known),
+        digest=st.sampled_from(["0", *(each.digest for each in known)]),
+        more=st.integers(0, 1),
+        our_rules=st.integers(0, 3),
+    )
+    there = st.lists(changed, max_size=3).map(
+        lambda some: {each.listed.name: each for each in some}
+    )
+    names = st.frozensets(st.sampled_from(["myset", "nets", "older"]))
+    units = st.sampled_from([None, "", "enabled", "disabled", "masked"])
+    return st.builds(Sets, there=there, ours=names, unit=units)
+
+
+def chains() -> st.SearchStrategy[Seen]:
+    """Draw recorded chains, in any backend, with units in any state."""
+    recorded: list[Seen] = RECORDED[SEEN.name]
+    known = [chain for seen in recorded for chain in seen.chains]
+    state = st.sampled_from(["", "enabled", "disabled", "masked"])
+    none: dict[str, str] = {}
+    units = st.just(none) | st.fixed_dictionaries({PLACING: state, WATCHING: state})
+    return st.builds(
+        Seen,
+        own=st.sampled_from([None, *BACKENDS]),
+        chains=st.lists(st.sampled_from(known), unique=True).map(tuple),
+        units=units,
+        watching=st.booleans(),
+        foreign_sets=st.sampled_from([(), ("myset",)]),
+    )
+
+
 VALUES = st.fixed_dictionaries(
     {name: st.sampled_from(values) for name, values in RECORDED.items()}
     | {
         BINARY.name: st.sampled_from([*RECORDED[BINARY.name], INSTALLED]) | binaries(),
         SERVICE.name: st.sampled_from([*RECORDED[SERVICE.name], RUNNING]) | services(),
+        SETS.name: st.sampled_from(RECORDED[SETS.name]) | sets(),
+        SEEN.name: st.sampled_from(RECORDED[SEEN.name]) | chains(),
     }
 )
 
@@ -78,12 +141,13 @@ VALUES = st.fixed_dictionaries(
 def right(change: Change) -> FileState:
     """Return the state of a file after the change that puts it in place."""
     assert change.guard
-    _, path, mode, digest, *_ = shlex.split(change.action.reveal())
+    _, path, mode, digest, content, *_ = shlex.split(change.action.reveal())
     return FileState(
         path=path,
         kind="regular",
         mode=int(mode, 8),
         digest=digest,
+        content=content.encode() if path == RECORD else None,
         mtime=NOW - 5000,
         real_parent=path.rpartition("/")[0],
         ours=True,

@@ -157,6 +157,28 @@ def test_the_content_of_a_secret_stays_on_the_node(machine: Machine) -> None:
     assert states[str(plain)].content == b"plain"
 
 
+def test_of_a_large_file_that_is_not_shown_the_digest_is_enough(machine: Machine) -> None:
+    content = MARKED + "x" * files.LIMIT
+    path = machine.folder / "large"
+    path.write_text(content)
+    large = ManagedFile(path=str(path), content=content, shown=False)
+    state = seen(machine, path, secrets=(str(path),))[str(path)]
+    assert (state.digest, state.content, state.ours) == (large.digest, None, True)
+    assert files.refusal(large, state, adopt=False) == ("", "")
+    assert files.refusal(ManagedFile(path=str(path), content=content), state, adopt=False)[0]
+
+
+def test_above_a_second_limit_nothing_is_read(dash: Machine) -> None:
+    path = dash.folder / "huge"
+    with path.open("wb") as file:
+        file.truncate(files.LARGE + 1)
+    state = seen(dash, path, secrets=(str(path),))[str(path)]
+    huge = ManagedFile(path=str(path), content="", shown=False)
+    assert state.digest == ""
+    why, _ = files.refusal(huge, state, adopt=True)
+    assert why == f"a file of {files.LARGE + 1} bytes stands there"
+
+
 @pytest.mark.parametrize(
     ("text", "ours"),
     [
@@ -255,6 +277,14 @@ def test_the_file_of_another_hand_is_taken_over_only_with_adopt() -> None:
     assert taken.guard.seen == "0" * 64
     assert "-theirs" in taken.diff
     assert "+new" in taken.diff
+
+
+def test_a_file_that_is_not_shown_has_no_diff() -> None:
+    file = ManagedFile(path="/etc/a.conf", content=MARKED, shown=False)
+    for state in (FileState(path=file.path), FileState(**{**vars(RIGHT), "digest": "0"})):
+        change = files.change("topic", file, state, adopt=False)
+        assert change
+        assert change.diff == ""
 
 
 def test_a_secret_is_in_no_diff_and_no_summary() -> None:

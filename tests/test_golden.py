@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from nodeprep import apply, plan, probe
-from nodeprep.model import Facts, FileState, Node, Sysctl
+from nodeprep.model import BypassRule, Facts, FileState, IpSet, Node, Sysctl
 from nodeprep.releases import Version
 from nodeprep.shell import Secret
 from nodeprep.story import STORY
@@ -26,7 +26,8 @@ from nodeprep.topics.kube_proxy import BINARY, SERVICE, Binary
 from nodeprep.topics.packages import INSTALLED
 from nodeprep.topics.sysctl import PARAMETERS
 from tests import facts
-from tests.shells import complaints
+from tests.namespaces import Namespace
+from tests.shells import NEEDS_ROOT, complaints
 from tests.topics import KUBECONFIG, node, of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,6 +90,26 @@ CASES: Mapping[str, Case] = {
             feature_gates={"NFTablesNetlink": False},
         ),
         facts=fresh("ubuntu2404", 33),
+    ),
+    "ipsets-and-rules": Case(
+        node=node(
+            ipsets=(
+                IpSet(name="myset", entries=("192.168.1.1", "192.168.2.226")),
+                IpSet(
+                    name="nets.6",
+                    type="hash:net",
+                    family="inet6",
+                    timeout=300,
+                    maxelem=1000,
+                    entries=("fd00::/64", "fd01::/16 nomatch"),
+                ),
+            ),
+            bypass_rules=(
+                BypassRule(set="myset", comment="myset"),
+                BypassRule(set="nets.6", comment="nets.6", family=6, position="last"),
+            ),
+        ),
+        facts=fresh("debian12", 34, KUBECONFIG),
     ),
 }
 NAMES = sorted(CASES)
@@ -163,25 +184,36 @@ def test_the_modules_of_centos_7_end_with_the_one_that_newer_kernels_lack() -> N
     assert lines[-1] == "nf_conntrack_ipv4"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_systemd_finds_nothing_wrong_with_the_unit(name: str, tmp_path: Path) -> None:
+UNITS = [(name, file) for name in NAMES for file in folder(name) if file.endswith(".service")]
+
+
+@pytest.mark.parametrize(("name", "file"), UNITS)
+def test_systemd_finds_nothing_wrong_with_a_unit(name: str, file: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed here")
-    unit = tmp_path / "kube-proxy.service"
+    unit = tmp_path / file
     # The program is not on this machine; systemd wants it to be one that can be executed.
-    unit.write_text(
-        folder(name)["kube-proxy.service"].replace("/usr/local/bin/kube-proxy", "/bin/sh")
-    )
+    unit.write_text(folder(name)[file].replace("/usr/local/bin/kube-proxy", "/bin/sh"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
         capture_output=True,
         text=True,
         check=False,
     )
-    complaints = [line for line in done.stderr.splitlines() if "kube-proxy.service" in line]
+    complaints = [line for line in done.stderr.splitlines() if file in line]
     if not complaints and done.returncode:
         pytest.skip(f"systemd-analyze does not work here: {done.stderr.strip()}")
     assert complaints == []
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("file", ["myset", "nets.6"])
+def test_ipset_itself_reads_the_file_of_a_set(kernel: Namespace, file: str) -> None:
+    text = folder("ipsets-and-rules")[file]
+    kernel.ask(f"ipset restore <<'END'\n{text}END\n")
+    saved = kernel.ask(f"ipset save {file} | sort").splitlines()
+    entries = [line for line in text.splitlines() if line.startswith("add ")]
+    assert [line for line in saved if line.startswith("add ")] == sorted(entries)
 
 
 def scripts() -> Mapping[str, str]:
@@ -191,13 +223,17 @@ def scripts() -> Mapping[str, str]:
     for name, case in CASES.items():
         changes = plan.changes(case.node, case.facts, STORY)
         every[f"apply {name}"] = apply.script(case.node, changes, STORY, RUN, "n0nce").reveal()
-        every.update({file: text for file, text in folder(name).items() if file == "ipvs.modules"})
+        shell = ("ipvs.modules", "ipsets.sh", "bypass-rules.sh")
+        every.update({file: text for file, text in folder(name).items() if file in shell})
     return every
 
 
-# Not in POSIX, and known all the same to dash, busybox, bash and ksh: `test -O`.
+# Not in POSIX, and known all the same to dash, busybox, bash and ksh: `test -O` (SC3067). What a
+# file says is one quoted word, and may be shell or awk itself (SC2016).
 def test_shellcheck_finds_nothing_in_any_script() -> None:
     with ThreadPoolExecutor() as pool:
-        said = pool.map(lambda text: complaints(text, "--exclude=SC3067"), scripts().values())
+        said = pool.map(
+            lambda text: complaints(text, "--exclude=SC3067,SC2016"), scripts().values()
+        )
         found = dict(zip(scripts(), said, strict=True))
     assert found == dict.fromkeys(scripts(), "")

@@ -13,30 +13,22 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
-    frozenset({"cli", "roll_commands", "import_commands", "dataplane_command"}),
+    frozenset({"cli", "roll_commands", "import_commands", "dataplane_command", "rule_commands"}),
     frozenset({"roll_options", "roll_screen"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
-    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing", "dataplane"}),
+    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing", "dataplane", "ruleset"}),
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
+    frozenset({"inventory", "chains"}),
     frozenset(
         {
-            "inventory",
-            "render",
-            "releases",
-            "flags",
-            "systemd",
-            "ipvs",
-            "frames",
-            "known_hosts",
-            "kernel",
-            "module_packages",
-            "package_managers",
-            "proxy_sysctls",
-        },
+            *("render", "releases", "flags", "systemd", "frames", "known_hosts"),
+            *("ipvs", "ipset", "iptables"),
+            *("kernel", "module_packages", "package_managers", "proxy_sysctls"),
+        }
     ),
     frozenset({"model"}),
     frozenset({"shell"}),
@@ -62,7 +54,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "pydantic_core": frozenset({"inventory"}),
     "click": frozenset(
         {
-            *("cli", "roll_commands", "roll_options", "roll_screen"),
+            *("cli", "roll_commands", "roll_options", "roll_screen", "rule_commands"),
             *("import_commands", "dataplane_command", "report", "lab"),
         },
     ),

@@ -83,6 +83,14 @@ def test_fact_names_are_unique_and_can_be_framed() -> None:
     assert not any(name.startswith("step_") for name in names)
 
 
+def test_a_question_without_a_script_is_not_asked_and_has_its_empty_answer(dash: Machine) -> None:
+    silent = Fact(name="silent", script=lambda _: "", parse=lambda text: f"<{text}>")
+    topic = SampleTopic(FACTS=(NUMBER, silent))
+    output = answered(dash, topic)
+    assert b"silent" not in output
+    assert probe.parse(output, NODE, (topic,), NONCE)[silent] == "<>"
+
+
 # --- reading --------------------------------------------------------------------------------
 
 

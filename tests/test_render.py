@@ -22,10 +22,17 @@ def test_a_missing_value_is_an_error() -> None:
 
 def test_every_template_is_found_where_the_package_looks() -> None:
     assert {path.name for path in template_folder().iterdir()} == {
+        "bypass-rules.j2",
+        "bypass-rules.sh.j2",
+        "ipset.j2",
+        "ipsets.sh.j2",
         "ipvs.modules.j2",
         "kube-proxy-config.yaml.j2",
         "kube-proxy.service.j2",
         "modules-load.conf.j2",
+        "nodeprep-bypass-order.service.j2",
+        "nodeprep-bypass-rules.service.j2",
+        "nodeprep-ipsets.service.j2",
         "sysctl.conf.j2",
     }
 

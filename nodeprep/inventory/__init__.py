@@ -4,7 +4,7 @@
 file, line, column and path. The way from text to nodes::
 
     source     YAML text to plain values with places      (scalars, characters, places)
-    schema     what each value may be                     (allowed, hosts, fields)
+    schema     what each value may be                     (allowed, hosts, fields, entries, ipsets)
     checking   what is wrong with a value, in words
     crossing   what is wrong with the nodes together
     building   node over groups over defaults             (folding)
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nodeprep.errors import InventoryError, UsageError
-from nodeprep.inventory import source
+from nodeprep.inventory import ipsets, source
 from nodeprep.inventory.allowed import Surroundings
 from nodeprep.inventory.building import rows
 from nodeprep.inventory.characters import printable
@@ -46,7 +46,13 @@ def load(path: Path) -> Inventory:
         hint = "name one with -i FILE, or begin with a copy of inventory.example.yaml"
         told = f"cannot read the inventory {printable(str(path))}: {error.strerror}"
         raise UsageError(told, hint=hint) from error
-    return parse(text, str(path), Path.home(), path.absolute().parent, is_file=os.path.isfile)
+    folder = path.absolute().parent
+    return parse(text, str(path), Path.home(), folder, is_file=os.path.isfile, read=_bytes)
+
+
+def _bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(ipsets.LIMIT + 1)
 
 
 def parse(
@@ -56,16 +62,19 @@ def parse(
     base: Path,
     *,
     is_file: Callable[[Path], bool] = lambda _: True,
+    read: Callable[[Path], bytes] = lambda _: b"",
 ) -> Inventory:
     """Return the inventory that ``text`` is.
 
     ``file`` is its name in messages. A path in it begins at ``home`` if it begins with ``~/``, and
-    else at the absolute folder ``base``; ``is_file`` tells whether ``kubeconfig_from`` is there.
+    else at the absolute folder ``base``. ``is_file`` tells whether a file that the inventory names
+    is there, and ``read`` returns the bytes of one with entries of an ipset.
 
     Raises InventoryError.
     """
     document = source.read(text, printable(file))
-    checked, faults = validated(document, Surroundings(home=home, base=base, is_file=is_file))
+    around = Surroundings(home=home, base=base, is_file=is_file, read=read)
+    checked, faults = validated(document, around)
     told = {fault.path for fault in faults}
     _raise_for(document, [*faults, *(f for f in crossed(document) if f.path not in told)])
     built = tuple(rows(checked, home)) if checked else ()

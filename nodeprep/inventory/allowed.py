@@ -14,11 +14,15 @@ from nodeprep.inventory.characters import shown
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What a check may know of the controller: where paths begin, and whether a file is there."""
+    """What a check may know of the controller: where paths begin, and the files that are there.
+
+    ``read`` returns a file's bytes; it raises OSError.
+    """
 
     home: Path
     base: Path
     is_file: Callable[[Path], bool]
+    read: Callable[[Path], bytes]
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from nodeprep.inventory.places import Path
 from nodeprep.inventory.schema import (
     Block,
     Bounded,
+    BypassRuleEntry,
     InventoryFile,
+    IpSetEntry,
     NodeEntry,
     Settings,
     SudoByPassword,
 )
-from nodeprep.model import Desired, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import BypassRule, Desired, IpSet, KubeProxy, Node, Ssh, Sudo, Sysctl
 
 B = TypeVar("B", bound=Block)
 
@@ -104,9 +106,47 @@ def _parts(settings: Settings, home: FilePath) -> _Parts:
             packages=settings.packages,
             packages_from=settings.packages_from,
             module_packages=settings.module_packages,
+            **_sets(settings),
             kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
             adopt=settings.adopt,
         ),
+    )
+
+
+def _sets(settings: Settings) -> dict[str, Any]:
+    """Return ipsets and rules, and no key for what the file does not speak of."""
+    found: dict[str, Any] = {}
+    sets = settings.ipsets or {}
+    if "ipsets" in settings.model_fields_set:
+        found["ipsets"] = tuple(_ipset(name, entry) for name, entry in sets.items())
+    if "bypass_rules" in settings.model_fields_set:
+        found["bypass_rules"] = tuple(_rule(entry, sets) for entry in settings.bypass_rules)
+    return found
+
+
+def _ipset(name: str, entry: IpSetEntry) -> IpSet:
+    return IpSet(
+        name=name,
+        type=entry.type,
+        family="" if entry.type == "hash:mac" else entry.family,
+        timeout=entry.timeout,
+        maxelem=entry.maxelem,
+        hashsize=entry.hashsize,
+        entries=entry.entries,
+    )
+
+
+def _rule(entry: BypassRuleEntry, sets: Mapping[str, IpSetEntry]) -> BypassRule:
+    of = sets.get(entry.set)  # none is a conflict, told elsewhere
+    return BypassRule(
+        set=entry.set,
+        comment=entry.comment or entry.set,
+        family=6 if of and of.family == "inet6" else 4,
+        table=entry.table,
+        chain=entry.chain,
+        position=entry.position,
+        match=entry.match,
+        target=entry.target,
     )
 
 

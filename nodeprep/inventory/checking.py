@@ -7,10 +7,12 @@ from pydantic_core import ErrorDetails
 
 from nodeprep.inventory.allowed import Surroundings
 from nodeprep.inventory.characters import shown
-from nodeprep.inventory.places import NO_PASSWORD, Document, Fault, Path
+from nodeprep.inventory.places import NO_PASSWORD, Document, Fault, Mark, Path
 from nodeprep.inventory.schema import (
     Bounded,
+    BypassRuleEntry,
     InventoryFile,
+    IpSetEntry,
     KubeProxyBlock,
     NodeEntry,
     PasswordPlace,
@@ -63,7 +65,14 @@ def _fault(detail: ErrorDetails) -> Fault:
     if detail["type"] == "missing":
         return Fault(path[:-1], f"the key `{path[-1]}` is missing")
     at_key = path[-1:] == (_KEY,) or detail["type"] == "extra_forbidden"
-    return Fault(path, _message(detail, path), at_key)
+    return Fault(path, _message(detail, path), at_key, _elsewhere(detail))
+
+
+def _elsewhere(detail: ErrorDetails) -> tuple[str, Mark] | None:
+    if detail["type"] != "elsewhere":
+        return None
+    file, line, column = (detail["ctx"][key] for key in ("file", "line", "column"))
+    return file, (line, column)
 
 
 def _message(detail: ErrorDetails, path: Path) -> str:
@@ -73,7 +82,7 @@ def _message(detail: ErrorDetails, path: Path) -> str:
             return _unknown(str(path[-1]), block_at(path[:-1]).model_fields)
         case "value_error":
             return str(context["error"])
-        case "wanted":
+        case "wanted" | "elsewhere":
             return detail["msg"]
         case "literal_error":
             return _not_a_choice(detail["input"], str(context["expected"]), path)
@@ -134,6 +143,10 @@ def block_at(path: Path) -> type[Value]:
             return KubeProxyBlock
         case (*_, "sysctls", _, _):
             return Bounded
+        case (*_, "ipsets", _):
+            return IpSetEntry
+        case (*_, "bypass_rules", _):
+            return BypassRuleEntry
         case (*_, "password", _):
             return PasswordPlace
         case _:

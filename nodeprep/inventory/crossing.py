@@ -15,6 +15,7 @@ from nodeprep.inventory.folding import LIMIT, count, ends, expand
 from nodeprep.inventory.hosts import address
 from nodeprep.inventory.places import Document, Fault, Path
 from nodeprep.inventory.suggesting import suggestion
+from nodeprep.ipset import TYPES
 from nodeprep.releases import knows_mode, knows_scheduler, parse_version
 
 # --- as written ------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ def _repeated(patterns: Mapping[Path, str], document: Document) -> Iterator[Faul
 
 
 def conflicts(rows: Iterable[Row], document: Document) -> Iterator[Fault]:
-    """Yield settings of kube-proxy that cannot hold together, each where it was written last."""
+    """Yield settings that cannot hold together, each where it was written last."""
     first: dict[str, str] = {}
     for row in rows:
         proxy = row.nodes[0].desired.kube_proxy
@@ -115,6 +116,7 @@ def conflicts(rows: Iterable[Row], document: Document) -> Iterator[Fault]:
             place = _where(row, document, "metrics_bind_address", "healthz_bind_address")
             yield Fault(place, message)
         yield from _impossible(row, document)
+        yield from _rules(row, document)
         for node in row.nodes:
             name = (proxy.hostname_override or node.name).lower()
             if first.setdefault(name, node.name) != node.name:
@@ -138,9 +140,36 @@ def _impossible(row: Row, document: Document) -> Iterator[Fault]:
         yield Fault(_where(row, document, "scheduler", "version"), message)
 
 
+def _rules(row: Row, document: Document) -> Iterator[Fault]:
+    desired = row.nodes[0].desired
+    sets = {each.name: each for each in desired.ipsets or ()}
+    first: dict[object, int] = {}
+    for at, rule in enumerate(desired.bypass_rules or ()):
+        place = (*_decided(row, document, ("bypass_rules",)), at)
+        if rule.set not in sets:
+            hint = suggestion(rule.set, sets) or "write it under `ipsets`"
+            yield Fault((*place, "set"), f"no ipset is called {shown(rule.set)}: {hint}")
+            continue
+        parts = len(TYPES[sets[rule.set].type])
+        if rule.match.count(",") + 1 != parts:
+            told = f"an entry of {sets[rule.set].type} has {parts} parts: write src or dst for each"
+            yield Fault((*place, "match"), told)
+        name = rule.family, rule.table, rule.chain, rule.comment
+        if first.setdefault(name, at) != at:
+            told = (
+                f"rule {first[name]} of {rule.table} {rule.chain} has this comment: write another"
+            )
+            yield Fault((*place, "comment"), told)
+
+
 def _where(row: Row, document: Document, *keys: str) -> Path:
-    """Return the place that decided one of these keys for a row, or else the row's own."""
+    """Return the place that decided one of these keys of kube-proxy for a row."""
+    return _decided(row, document, *(("kube_proxy", key) for key in keys))
+
+
+def _decided(row: Row, document: Document, *ends: Path) -> Path:
+    """Return the place that decided one of these settings for a row, or else the row's own."""
     groups: list[Path] = [("groups", group) for group in reversed(row.groups)]
     layers: list[Path] = [row.path, *groups, ("defaults",)]
-    written = ((*layer, "kube_proxy", key) for layer in layers for key in keys)
+    written = ((*layer, *end) for layer in layers for end in ends)
     return next((path for path in written if path in document.places), row.path)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from nodeprep.inventory.allowed import Hint, Matching, Surroundings
 from nodeprep.inventory.characters import shown
+from nodeprep.ipset import NAME_BYTES, RESERVED
 
 _NODE_PATH = r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+:-]+)+"
 _ON_NODE = "an absolute path of letters, digits and `._@+:-`, without `..` or `//`"
@@ -62,6 +63,39 @@ SysctlKey = Annotated[
 SysctlText = Annotated[
     str,
     Matching(r"\S(?:.*\S)?", "one line of text, without spaces around it", longest=1024),
+]
+_RESERVED = "(?!" + "|".join(RESERVED) + ")"
+SetName = Annotated[
+    str,
+    Matching(
+        rf"{_RESERVED}[A-Za-z0-9_][A-Za-z0-9_.:-]*",
+        "an ipset's name: letters, digits, `_`, `.`, `:` and `-`, not beginning with "
+        + ", ".join(RESERVED),
+        longest=NAME_BYTES,
+    ),
+]
+SetEntry = Annotated[
+    str,
+    Matching(r"[A-Za-z0-9.:,/_@+-]+(?: nomatch)?", "an address, a network, or parts with commas"),
+]
+Chain = Annotated[
+    str,
+    Matching(
+        rf"{_RESERVED}[A-Za-z0-9_][A-Za-z0-9_.:-]*",
+        "an iptables chain that is neither kube-proxy's nor nodeprep's own",
+        longest=28,
+    ),
+]
+Directions = Annotated[
+    str, Matching(r"(?:src|dst)(?:,(?:src|dst)){0,5}", "src or dst, one for each part: src,dst")
+]
+Comment = Annotated[
+    str,
+    Matching(
+        r"(?!kubernetes )[A-Za-z0-9_](?:[A-Za-z0-9_.:/@+,=-]| (?=[A-Za-z0-9_]))*",
+        "words of letters, digits and `._:/@+,=-`, other than kube-proxy's own",
+        longest=128,
+    ),
 ]
 Scheduler = Annotated[
     str,

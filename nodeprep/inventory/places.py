@@ -28,11 +28,15 @@ class Place(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What is wrong with the value at ``path``, or with its key."""
+    """What is wrong with the value at ``path``, or with its key.
+
+    ``elsewhere`` is the place, in a file which that value names, where it is written.
+    """
 
     path: Path
     message: str
     at_key: bool = False
+    elsewhere: tuple[str, Mark] | None = None
 
 
 class _Refused:
@@ -60,6 +64,9 @@ class Document:
     def problem(self, fault: Fault) -> Problem:
         """Return the fault with its place; what is missing stands where its parent does."""
         path = self._known(fault.path)
+        if fault.elsewhere:
+            file, mark = fault.elsewhere
+            return Problem(file, *mark, written(path), fault.message)
         place = self.places[path]
         line, column = place.key if fault.at_key else place.value
         return Problem(self.file, line, column, written(path), fault.message)

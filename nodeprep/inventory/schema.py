@@ -4,7 +4,7 @@
 in ``model_fields_set``; the defaults that stand here are those of :mod:`nodeprep.model`.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -14,13 +14,17 @@ from pydantic import (
     Field,
     Strict,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from nodeprep.inventory.allowed import OrOne
+from nodeprep.inventory.allowed import OrOne, Surroundings
 from nodeprep.inventory.fields import (
+    Chain,
+    Comment,
     ControllerPath,
+    Directions,
     Duration,
     ExistingFile,
     FeatureGate,
@@ -31,6 +35,8 @@ from nodeprep.inventory.fields import (
     NodePath,
     Package,
     Scheduler,
+    SetEntry,
+    SetName,
     SshConfig,
     SysctlKey,
     SysctlText,
@@ -50,7 +56,9 @@ from nodeprep.inventory.hosts import (
     Port,
     User,
 )
-from nodeprep.model import KubeProxy, Mode
+from nodeprep.inventory.ipsets import Wish, entries
+from nodeprep.iptables import BUILT_IN
+from nodeprep.model import BypassRule, IpSet, KubeProxy, Mode
 
 T = TypeVar("T")
 
@@ -172,6 +180,81 @@ class Bounded(Value):
         return self
 
 
+class IpSetEntry(Value):
+    """A named set of addresses, networks or more, that iptables rules can match."""
+
+    type: Literal[
+        "hash:ip",
+        "hash:net",
+        "hash:mac",
+        "hash:ip,mac",
+        "hash:ip,port",
+        "hash:net,port",
+        "hash:net,iface",
+        "hash:net,net",
+        "hash:ip,port,ip",
+        "hash:ip,port,net",
+    ] = _key("What its entries are made of; see ipset(8).", IpSet.type)
+    family: Literal["inet", "inet6"] = _key("IPv4 (inet) or IPv6 (inet6).", "inet")
+    timeout: Annotated[int, Field(ge=0, le=2_147_483)] = _key(
+        "Seconds after which entries that others add expire; those that stand here stay. "
+        "Default: entries do not expire."
+    )
+    maxelem: Annotated[int, Field(ge=1, le=2**31 - 1)] = _key(
+        "The most entries it may have.", IpSet.maxelem
+    )
+    hashsize: Annotated[int, Field(ge=64, le=2**31 - 1)] = _key(
+        "The size it begins with. Default: the kernel's, which grows by itself."
+    )
+    entries: Many[SetEntry] = _key("Its entries, such as 192.0.2.7 or '10.0.0.0/8,tcp:80'.", ())
+    entries_from: ExistingFile = _key(
+        "A file on this machine with more entries, one a line, with # comments."
+    )
+
+    @model_validator(mode="after")
+    def _listed(self, info: ValidationInfo) -> Self:
+        if self.type == "hash:mac" and "family" in self.model_fields_set:
+            raise ValueError("a set of MAC addresses has no family: remove the key `family`")
+        wish = Wish(
+            type=self.type,
+            family=self.family,
+            maxelem=self.maxelem,
+            entries=self.entries,
+            file=self.entries_from,
+        )
+        around = cast("Surroundings", info.context)
+        return self.model_copy(update={"entries": entries(wish, around)})
+
+
+class BypassRuleEntry(Value):
+    """An iptables rule by which the entries of an ipset leave a chain early."""
+
+    set: SetName = Field(description="The ipset it matches, one of `ipsets`.")
+    table: Literal["nat", "filter", "mangle", "raw"] = _key("Its table.", BypassRule.table)
+    chain: Chain = _key("Its chain, built-in or somebody's own.", BypassRule.chain)
+    position: Literal["first", "last"] = _key(
+        "Ahead of kube-proxy's jumps (first), or behind them (last).", BypassRule.position
+    )
+    match: Directions = _key(
+        "What of a packet is looked up: src or dst, one for each part of an entry, as in src,dst.",
+        BypassRule.match,
+    )
+    comment: Comment = _key("By which it is found again in its chain. Default: the set's name.")
+    target: Literal["RETURN", "ACCEPT", "DROP"] = _key(
+        "What becomes of the packet: RETURN skips the rest of the chain.", BypassRule.target
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        every = {chain for chains in BUILT_IN.values() for chain in chains}
+        if self.chain in every and self.chain not in BUILT_IN[self.table]:
+            known = ", ".join(BUILT_IN[self.table])
+            raise ValueError(f"the table {self.table} has no {self.chain}, but {known}")
+        if (self.table, self.target) == ("nat", "DROP"):
+            raise ValueError("the table nat takes no DROP: write `table: filter` or `table: raw`")
+        return self
+
+
 class KubeProxyBlock(Block):
     """kube-proxy as a systemd unit; the names are those of KubeProxyConfiguration."""
 
@@ -261,7 +344,12 @@ class Settings(Block):
         "install it, for this kernel and no other.",
         "name",
     )
-    adopt: bool = _key("Take over files of others where nodeprep would write its own.", False)  # noqa: FBT003 the default's own value
+    ipsets: dict[SetName, IpSetEntry] = _key("Ipsets by their names, kept as they stand here.")
+    bypass_rules: Many[BypassRuleEntry] = _key("iptables rules that match these ipsets.")
+    adopt: bool = _key(
+        "Take over files, ipsets and rules of others where nodeprep would put its own.",
+        False,  # noqa: FBT003 the default's own value
+    )
     kube_proxy: KubeProxyBlock = _key("kube-proxy's settings.")
 
 

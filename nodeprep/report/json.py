@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from nodeprep import __version__, plan
+from nodeprep import __version__, plan, ruleset
 from nodeprep.dataplane.reading import data_plane
 from nodeprep.errors import NodeprepError
+from nodeprep.iptables import Rule
 from nodeprep.model import FileState, Finding, Outcome, Status
 
 
@@ -28,16 +29,18 @@ def node(verb: str, outcome: Outcome) -> Mapping[str, Any]:
     shown: dict[str, Any] = {
         "name": outcome.node.name,
         "address": outcome.node.address,
-        "ready": None if verb == "facts" else _is_ready(outcome),
+        "ready": None if verb in ("facts", "rules") else _is_ready(outcome),
         "seconds": round(outcome.seconds, 3),
         "error": _error(outcome.error),
     }
     if verb == "facts":
         shown["facts"] = facts(outcome)
         return shown
-    if verb in ("plan", "apply"):
+    if verb == "rules":
+        return {**shown, **_rules(outcome)}
+    if verb in ("plan", "apply", "rules remove"):
         shown["changes"] = [plan.entry(change) for change in outcome.changes]
-    if verb == "apply":
+    if verb in ("apply", "rules remove"):
         shown["steps"] = [
             {"summary": s.change.summary, "exit_status": s.exit_status} for s in outcome.steps
         ]
@@ -45,6 +48,17 @@ def node(verb: str, outcome: Outcome) -> Mapping[str, Any]:
         shown["data_plane"] = _data_plane(outcome)
     shown["findings"] = [_finding(finding) for finding in outcome.findings]
     return shown
+
+
+def _rules(outcome: Outcome) -> Mapping[str, Any]:
+    if outcome.facts is None:
+        return {"rules": None, "cut": False}
+    told = ruleset.found(outcome.facts)
+    return {"rules": [_rule(rule) for rule in told.rules], "cut": told.cut}
+
+
+def _rule(rule: Rule) -> Mapping[str, Any]:
+    return {**asdict(rule), "comment": rule.comment, "target": rule.target}
 
 
 def facts(outcome: Outcome) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nodeprep import plan
+from nodeprep import plan, ruleset
 from nodeprep.console import blocks, one_line, printable
 from nodeprep.errors import Interrupted, LockHeld, StalePlan, Unreachable
 from nodeprep.inventory import fold
@@ -13,7 +13,10 @@ from nodeprep.model import Change, Finding, Outcome, Status
 from nodeprep.report.json import facts
 from nodeprep.story import STORY
 
-_TITLES: Mapping[str, str] = {topic.NAME: topic.TITLE for topic in STORY}
+_TITLES: Mapping[str, str] = {
+    **{topic.NAME: topic.TITLE for topic in STORY},
+    ruleset.NAME: "Rules",
+}
 _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "cyan"}
 
 

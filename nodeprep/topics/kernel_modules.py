@@ -64,7 +64,8 @@ def modules(mode: Mode, scheduler: str) -> tuple[str, ...]:
 def _wanted(node: Node) -> tuple[str, ...]:
     proxy = node.desired.kube_proxy
     own = (module_name(module) for module in node.desired.modules)
-    names = (*modules(proxy.mode, proxy.scheduler), OLD_CONNTRACK, *own)
+    sets = ("ip_set", "xt_set") if node.desired.ipsets else ()
+    names = (*modules(proxy.mode, proxy.scheduler), OLD_CONNTRACK, *sets, *own)
     return tuple(dict.fromkeys(names))
 
 

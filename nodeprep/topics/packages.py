@@ -39,8 +39,9 @@ class Installed:
 
 def desired(node: Node) -> tuple[str, ...]:
     """Return the packages this node should have, by our names."""
-    proxy = node.desired.kube_proxy
-    return tuple(dict.fromkeys((*BY_MODE[proxy.mode], *node.desired.packages)))
+    wish = node.desired
+    sets = (*(("ipset",) if wish.ipsets else ()), *(("iptables",) if wish.bypass_rules else ()))
+    return tuple(dict.fromkeys((*BY_MODE[wish.kube_proxy.mode], *sets, *wish.packages)))
 
 
 def _script(node: Node) -> str:

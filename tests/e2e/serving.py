@@ -189,6 +189,14 @@ def wait_for_record(verb: str) -> None:
     raise AssertionError(f"the roll never came to {verb}")
 
 
+def wait_until(node: Operator, command: str, *, seconds: float) -> None:
+    """Wait until a command on the node succeeds."""
+    end = time.monotonic() + seconds
+    while node.tried(command).code:
+        assert time.monotonic() < end, command
+        time.sleep(3)
+
+
 def cut_off(node: Operator, *, seconds: int) -> None:
     """Let a rule on the node drop all of SSH for a while, from a second from now on."""
     rule = "INPUT -p tcp --dport 22 -m comment --comment cut -j DROP"

@@ -4,10 +4,30 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from nodeprep import files
-from nodeprep.model import Desired, Fact, Facts, FileState, Finding, KubeProxy, Node, Sysctl
+from nodeprep.model import (
+    BypassRule,
+    Desired,
+    Fact,
+    Facts,
+    FileState,
+    Finding,
+    IpSet,
+    KubeProxy,
+    Node,
+    Sysctl,
+)
 from nodeprep.releases import Version
 from nodeprep.systemd import Service
-from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from nodeprep.topics import (
+    bypass_rules,
+    ipsets,
+    kernel_modules,
+    kube_proxy,
+    packages,
+    proxy_mode,
+    sysctl,
+    system,
+)
 from tests import facts
 
 NOW = 1_795_405_384
@@ -20,6 +40,8 @@ def node(
     packages: tuple[str, ...] = (),
     packages_from: str | None = None,
     module_packages: Literal["name", "install"] = "name",
+    ipsets: tuple[IpSet, ...] | None = None,
+    bypass_rules: tuple[BypassRule, ...] | None = None,
     adopt: bool = False,
     **proxy: Any,
 ) -> Node:
@@ -30,6 +52,8 @@ def node(
         packages=packages,
         packages_from=packages_from,
         module_packages=module_packages,
+        ipsets=ipsets,
+        bypass_rules=bypass_rules,
         adopt=adopt,
         kube_proxy=KubeProxy(**proxy),
     )
@@ -45,6 +69,9 @@ RUNNING = Service(
     started=NOW - 100,
     now=NOW,
 )
+UNITS = {bypass_rules.PLACING: "", bypass_rules.WATCHING: ""}
+"""Those of the rules, as systemd tells of units that it does not know."""
+
 INSTALLED = kube_proxy.Binary(present=True, version=Version(1, 34), mtime=NOW - 9000)
 SYSCTLS = """\
 release 5.15.0-204-generic
@@ -67,6 +94,8 @@ def of(values: Mapping[Fact[Any], object] | None = None, *states: FileState) -> 
         "packages": facts.read(packages.INSTALLED, "ubuntu2204"),
         "kernel_modules": facts.read(kernel_modules.KERNEL, "ubuntu2204-loaded"),
         "sysctl": sysctl.parse(SYSCTLS),
+        "ipsets": ipsets.Sets(there={}, unit=""),
+        "bypass_rules": bypass_rules.Seen(own="nft", chains=(), units=UNITS),
         "kube_proxy.binary": INSTALLED,
         "kube_proxy.service": RUNNING,
         "proxy_mode": facts.read(proxy_mode.EFFECTIVE, "v1.18"),
