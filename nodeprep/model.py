@@ -125,6 +125,20 @@ def _reached(bind_address: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Firewall:
+    """What must get through a firewall that stays, and who opens it.
+
+    ``open`` lets nodeprep open what is missing in firewalld; otherwise it only says so.
+    ``node_ports`` is the range ``FIRST-LAST`` of the node ports, ``None`` where none are used.
+    ``health_check`` says that a load balancer asks kube-proxy's health check.
+    """
+
+    open: bool = False
+    node_ports: str | None = None
+    health_check: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desired:
     """What the inventory wants of a node, beyond what the proxy mode brings with it.
 
@@ -134,6 +148,7 @@ class Desired:
     modules: tuple[str, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
     packages: tuple[str, ...] = ()
+    firewall: Firewall = field(default_factory=Firewall)
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
     adopt: bool = False
 

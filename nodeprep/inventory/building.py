@@ -20,7 +20,7 @@ from nodeprep.inventory.schema import (
     Settings,
     SudoByPassword,
 )
-from nodeprep.model import Desired, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import Desired, Firewall, KubeProxy, Node, Ssh, Sudo, Sysctl
 
 B = TypeVar("B", bound=Block)
 
@@ -102,6 +102,7 @@ def _parts(settings: Settings, home: FilePath) -> _Parts:
             modules=settings.modules,
             sysctls=tuple(_sysctl(key, value) for key, value in (settings.sysctls or {}).items()),
             packages=settings.packages,
+            firewall=Firewall(**_written(settings.firewall)),
             kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
             adopt=settings.adopt,
         ),

@@ -48,9 +48,10 @@ from nodeprep.inventory.hosts import (
     Name,
     NodePortAddress,
     Port,
+    PortRange,
     User,
 )
-from nodeprep.model import KubeProxy, Mode
+from nodeprep.model import Firewall, KubeProxy, Mode
 
 T = TypeVar("T")
 
@@ -163,6 +164,22 @@ class AtLeast(Value):
     at_least: int = Field(description="The smallest whole number that will do.")
 
 
+class FirewallBlock(Block):
+    """What must get through the node's firewall, which is never switched off."""
+
+    open: bool = _key(
+        "Open in firewalld what is missing; otherwise say what to type.", Firewall.open
+    )
+    node_ports: PortRange = _key(
+        "The range of the node ports, such as 30000-32767, where they must be reached. "
+        "Default: none."
+    )
+    health_check: bool = _key(
+        "A load balancer asks kube-proxy's health check, so its port must be reached.",
+        Firewall.health_check,
+    )
+
+
 class KubeProxyBlock(Block):
     """kube-proxy as a systemd unit; the names are those of KubeProxyConfiguration."""
 
@@ -241,6 +258,7 @@ class Settings(Block):
     ] = _key("Kernel parameters: a whole number, text, or {at_least: N}.")
     packages: Many[Package] = _key("Packages to install beyond those of the proxy mode.", ())
     adopt: bool = _key("Take over files of others where nodeprep would write its own.", False)  # noqa: FBT003 the default's own value
+    firewall: FirewallBlock = _key("What must get through the node's firewall.")
     kube_proxy: KubeProxyBlock = _key("kube-proxy's settings.")
 
 
