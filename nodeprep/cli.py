@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from nodeprep.model import Inventory, Node, Outcome
     from nodeprep.runner import Options
 
-TOPICS = ("system", "packages", "kernel_modules", "sysctl", "kube_proxy", "proxy_mode")
+TOPICS = (
+    "system",
+    "selinux",
+    "packages",
+    "kernel_modules",
+    "sysctl",
+    "network_manager",
+    "networkd",
+    "firewall",
+    "iptables",
+    "kube_proxy",
+    "proxy_mode",
+)
 _EXIT_CODES = """\b
 Exit codes:
   0    every node is as wanted

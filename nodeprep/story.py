@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nodeprep.model import Change, Fact, Facts, Finding, Node
-from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from nodeprep.topics import (
+    firewall,
+    iptables,
+    kernel_modules,
+    kube_proxy,
+    network_manager,
+    networkd,
+    packages,
+    proxy_mode,
+    selinux,
+    sysctl,
+    system,
+)
 
 
 class Topic(Protocol):
@@ -48,7 +60,19 @@ def _story(*topics: Topic) -> tuple[Topic, ...]:
     return topics
 
 
-STORY = _story(system, packages, kernel_modules, sysctl, kube_proxy, proxy_mode)
+STORY = _story(
+    system,
+    selinux,
+    packages,
+    kernel_modules,
+    sysctl,
+    network_manager,
+    networkd,
+    firewall,
+    iptables,
+    kube_proxy,
+    proxy_mode,
+)
 
 
 def chapters(names: Sequence[str]) -> tuple[Topic, ...]:

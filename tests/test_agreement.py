@@ -9,7 +9,17 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from nodeprep import plan, verify
-from nodeprep.model import MODES, Change, Facts, FileState, Finding, Node, Status, Sysctl
+from nodeprep.model import (
+    MODES,
+    Change,
+    Facts,
+    FileState,
+    Finding,
+    Firewall,
+    Node,
+    Status,
+    Sysctl,
+)
 from nodeprep.releases import Version
 from nodeprep.shell import Secret
 from nodeprep.story import STORY, Topic
@@ -29,6 +39,7 @@ SYSCTLS = (
     Sysctl(key="net.bridge.bridge-nf-call-iptables", value="0", at_least=True),
     Sysctl(key="net.netfilter.nf_conntrack_max", value="131072", at_least=True),
 )
+PORTS = st.sampled_from([None, "30000-32767", "1-2"])
 
 
 @st.composite
@@ -39,6 +50,10 @@ def nodes(draw: st.DrawFn) -> Node:
         sysctls=tuple(draw(st.sets(st.sampled_from(SYSCTLS)))),
         packages=tuple(draw(st.sets(st.sampled_from(["ipset", "socat"])))),
         adopt=draw(st.booleans()),
+        opens=draw(
+            st.builds(Firewall, open=st.booleans(), node_ports=PORTS, health_check=st.booleans())
+        ),
+        cluster_cidr=draw(st.sampled_from([None, "10.244.0.0/16", "10.244.0.0/16,fd00::/64"])),
         mode=draw(st.sampled_from(MODES)),
         style=draw(st.sampled_from(["config", "flags", "unmanaged"])),
         run=draw(st.sampled_from(["if-present", "required", "never"])),

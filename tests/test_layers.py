@@ -23,7 +23,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"topics"}),
     frozenset({"files"}),
     frozenset(
-        {"inventory", "render", "releases", "flags", "systemd", "ipvs", "frames", "known_hosts"},
+        {"inventory", "render", "releases", "flags", "systemd", "ipvs", "frames", "known_hosts"}
+        | {"firewalld", "netfilter"},
     ),
     frozenset({"model"}),
     frozenset({"shell"}),

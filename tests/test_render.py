@@ -26,7 +26,10 @@ def test_every_template_is_found_where_the_package_looks() -> None:
         "kube-proxy-config.yaml.j2",
         "kube-proxy.service.j2",
         "modules-load.conf.j2",
+        "networkd.conf.j2",
+        "networkmanager.conf.j2",
         "sysctl.conf.j2",
+        "unmanaged.network.j2",
     }
 
 

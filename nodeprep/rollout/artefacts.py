@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
+from nodeprep import netfilter
 from nodeprep.model import MODES, Fact, Finding, Mode, Status
 
 NAME = "artefacts"
@@ -166,34 +167,7 @@ class Artefacts:
 
 # --- how it is asked ------------------------------------------------------------------------
 
-# A module that is not loaded, and could be, is the one that looking would load. What modules.dep
-# does not name is built in or not to be had.
 _LOOKING = """\
-may_look() {
-  grep -qs "^$1 " /proc/modules || ! grep -qs "/$1[.]ko" "/lib/modules/$(uname -r)/modules.dep"
-}
-rules_program() {
-  if command -v "$1-$2-$3" >/dev/null; then
-    echo "$1-$2-$3"
-    return
-  fi
-  case $("$1" --version 2>/dev/null) in
-    *nf_tables*) [ "$2" = nft ] ;;
-    *" v"*) [ "$2" = legacy ] ;;
-    *) false ;;
-  esac && echo "$1-$3"
-}
-iptables_of() { if [ "$1" = 4 ]; then echo iptables; else echo ip6tables; fi; }
-may_look_at_rules() {
-  case $1 in
-    nft) may_look nf_tables ;;
-    *) grep -qs . "/proc/net/$(iptables_of "$2" | sed 's/tables$/_tables/')_names" ;;
-  esac
-}
-saved_rules() {
-  may_look_at_rules "$1" "$2" && save=$(rules_program "$(iptables_of "$2")" "$1" save) || return 0
-  "$save" 2>/dev/null || echo "# unread"
-}
 kube_proxy_sets() {
   may_look ip_set && ipset list -n 2>/dev/null | grep -xE '@SETS@'
 }
@@ -461,7 +435,7 @@ def filled(text: str, **pieces: str) -> str:
     return text
 
 
-LIBRARY = filled(_LOOKING + _FUNCTIONS)
+LIBRARY = filled(netfilter.LOOKING + _LOOKING + _FUNCTIONS)
 """Shell functions that look, for this fact and for those that remove what it sees.
 
 ``saved_rules BACKEND FAMILY`` prints what iptables-save does, nothing where looking would load a

@@ -4,10 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodeprep import files
-from nodeprep.model import Desired, Fact, Facts, FileState, Finding, KubeProxy, Node, Sysctl
+from nodeprep.model import (
+    Desired,
+    Fact,
+    Facts,
+    FileState,
+    Finding,
+    Firewall,
+    KubeProxy,
+    Node,
+    Sysctl,
+)
 from nodeprep.releases import Version
 from nodeprep.systemd import Service
-from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from nodeprep.topics import (
+    firewall,
+    iptables,
+    kernel_modules,
+    kube_proxy,
+    network_manager,
+    networkd,
+    packages,
+    proxy_mode,
+    selinux,
+    sysctl,
+    system,
+)
 from tests import facts
 
 NOW = 1_795_405_384
@@ -19,14 +41,19 @@ def node(
     sysctls: tuple[Sysctl, ...] = (),
     packages: tuple[str, ...] = (),
     adopt: bool = False,
+    opens: Firewall | None = None,
     **proxy: Any,
 ) -> Node:
-    """Return a node whose kube-proxy differs from the default one by ``proxy``."""
+    """Return a node whose kube-proxy differs from the default one by ``proxy``.
+
+    ``opens`` is what the inventory wants of its firewall.
+    """
     desired = Desired(
         modules=modules,
         sysctls=sysctls,
         packages=packages,
         adopt=adopt,
+        firewall=opens or Firewall(),
         kube_proxy=KubeProxy(**proxy),
     )
     return Node(name="node-1", address="192.0.2.1", desired=desired)
@@ -50,6 +77,12 @@ def of(values: Mapping[Fact[Any], object] | None = None, *states: FileState) -> 
     every: dict[str, object] = {
         "system": facts.read(system.SYSTEM, "ubuntu2204"),
         "system.last_run": system.LastRun(),
+        "system.swap": system.Swap(),
+        "selinux": selinux.Selinux(),
+        "network_manager": network_manager.Manager(),
+        "networkd": networkd.Networkd(),
+        "firewall": firewall.Firewalls(),
+        "iptables": iptables.Iptables(version="1.8.9", backend="nft"),
         "packages": facts.read(packages.INSTALLED, "ubuntu2204"),
         "kernel_modules": facts.read(kernel_modules.KERNEL, "ubuntu2204-loaded"),
         "sysctl": facts.read(sysctl.PARAMETERS, "ubuntu2004"),
