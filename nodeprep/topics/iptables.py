@@ -47,7 +47,7 @@ _PROBE = (
     + """\
 version=
 if command -v iptables >/dev/null; then
-  version=$(timeout 10 iptables --version)
+  version=$(iptables --version)
   printf '%s\\n' "$version"
 fi
 tables=

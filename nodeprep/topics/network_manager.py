@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeprep import files
+from nodeprep.ipvs import DEVICES
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
 from nodeprep.render import render
 from nodeprep.shell import Script, words
 
 NAME = "network_manager"
 TITLE = "NetworkManager"
-
-DEVICES = ("kube-ipvs0", "nodelocaldns")
-"""Dummy devices of a node in ipvs mode: kube-proxy's, and NodeLocal DNSCache's beside it."""
 
 DROP_IN = "/etc/NetworkManager/conf.d/nodeprep.conf"
 _FOLDER, _, _NAME = DROP_IN.rpartition("/")

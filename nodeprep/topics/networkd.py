@@ -2,8 +2,9 @@
 
 On its start, and when it configures a link anew, it removes routes and routing rules that are in
 none of its files, such as a CNI's (systemd#25451, bottlerocket#3437); and a .network file for every
-device takes ``kube-ipvs0`` too. Two files of ours forbid both. networkd is told to read its
-.network files, and is never restarted: that is for the operator, when the node serves nobody.
+device takes ``kube-ipvs0`` too. Two files of ours forbid both. It is told to read its .network
+files, and is never restarted: with a link's last address, which it may set anew when it starts, the
+kernel removes each route through that link. That is for the operator, when the node serves nobody.
 """
 
 import re
@@ -11,15 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeprep import files
+from nodeprep.ipvs import DEVICES
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
 from nodeprep.render import render
 from nodeprep.shell import Script, words
 
 NAME = "networkd"
 TITLE = "systemd-networkd"
-
-DEVICES = ("kube-ipvs0", "nodelocaldns")
-"""Dummy devices of a node in ipvs mode: kube-proxy's, and NodeLocal DNSCache's beside it."""
 
 KEEPING = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules", "ManageForeignNextHops")
 """Settings that let foreign things be; systemd has them since 246, 249 and 256."""
