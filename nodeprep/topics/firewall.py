@@ -83,9 +83,9 @@ if command -v firewall-cmd >/dev/null; then
       case $target in *[!0]*) ;; *) echo "uplink $device" ;; esac
     done </proc/net/ipv6_route
     echo runtime:
-    timeout 60 firewall-cmd --list-all-zones
+    timeout 20 firewall-cmd --list-all-zones
     echo permanent:
-    timeout 60 firewall-cmd --permanent --list-all-zones
+    timeout 20 firewall-cmd --permanent --list-all-zones
   fi
 fi
 :"""
