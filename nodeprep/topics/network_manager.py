@@ -241,9 +241,14 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     devices = (
         _device(node, facts, name, manager.devices.get(name, ""))
         for name in DEVICES
-        if name in manager.devices or retaken(manager.settings, name)
+        if name in manager.devices or _will_be_taken(manager, name)
     )
     return (stands, *devices)
+
+
+def _will_be_taken(manager: Manager, name: str) -> bool:
+    # Whether NodeLocal DNSCache will ever run here, nobody knows; kube-proxy will.
+    return name == DEVICES[0] and retaken(manager.settings, name) is not None
 
 
 def _device(node: Node, facts: Facts, name: str, state: str) -> Finding:

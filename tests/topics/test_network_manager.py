@@ -124,6 +124,17 @@ def test_it_is_named_before_the_device_exists() -> None:
     assert finding.actual == f"managed once it is there ({LATER}:2)"
 
 
+def test_a_device_of_something_that_may_never_run_here_is_not_named_before_it_exists() -> None:
+    manager = read(
+        "installed",
+        "ActiveState=active",
+        f"{LATER}:1:[keyfile]",
+        f"{LATER}:2:unmanaged-devices=none",
+    )
+    names = [finding.name for finding in topic.findings(IPVS, seen(manager, *OURS))]
+    assert names == [DROP_IN, "kube-ipvs0 (NetworkManager)"]
+
+
 def test_a_device_that_is_left_alone_all_the_same_is_well_whatever_files_say() -> None:
     manager = with_device("unmanaged", f"{LATER}:1:[keyfile]", f"{LATER}:2:unmanaged-devices=x")
     assert device(seen(manager, *OURS)).status is Status.OK
