@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from nodeprep.runner import Options
 
 TOPICS = (
-    *("system", "packages", "kernel_modules", "sysctl"),
+    *("system", "selinux", "packages", "kernel_modules", "sysctl"),
+    *("network_manager", "networkd", "firewall", "iptables"),
     *("ipsets", "bypass_rules", "kube_proxy", "proxy_mode"),
 )
 _EXIT_CODES = """\b

@@ -303,6 +303,7 @@ TEMPORARY = ".nodeprep-*.tmp"
 # Rename is atomic only within a folder, and lasting only once file and folder are on the disk.
 # The part of the path that is there is looked at first: nothing is made behind a link.
 # What stood there before is kept under $state/previous, with its own mode and owner.
+# A folder that is made gets its parent's label of SELinux, where the policy may have another.
 PUT = """\
 put() {
   folder=${1%/*}
@@ -310,6 +311,7 @@ put() {
   until [ -d "$there/" ]; do there=${there%/*}; done
   [ "$(cd -P -- "$there/" && pwd)" = "${there:-/}" ] || { echo "$there is a link"; return 1; }
   mkdir -p -- "$folder" || return
+  label "$folder" "$there"
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
     echo "$1 is not a regular file"
     return 1
@@ -322,12 +324,20 @@ put() {
   umask 022
   if [ "$(sha256sum <"$temp")" = "$3  -" ] && chmod "$2" "$temp" && chown 0:0 "$temp" &&
     sync "$temp" && keep "$1" && mv -f -- "$temp" "$1" && sync "$folder"; then
-    if command -v restorecon >/dev/null; then restorecon "$1"; fi
+    label "$1" "$folder"
     return 0
   fi
   echo "$1 could not be written"
   rm -f -- "$temp"
   return 1
+}
+label() {
+  command -v restorecon >/dev/null || return 0
+  made=$1
+  until [ "$made" = "$2" ]; do
+    restorecon "$made"
+    made=${made%/*}
+  done
 }
 keep() {
   [ -e "$1" ] || return 0

@@ -1,7 +1,10 @@
-"""The kernel's IPVS table, as ``ipvsadm -Ln`` prints it, read into virtual and real servers."""
+"""IPVS on a node: its devices, and the kernel's table as ``ipvsadm -Ln`` prints it, read."""
 
 import re
 from dataclasses import dataclass, replace
+
+DEVICES = ("kube-ipvs0", "nodelocaldns")
+"""Dummy devices of a node in ipvs mode: kube-proxy's, and NodeLocal DNSCache's beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

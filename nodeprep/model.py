@@ -160,6 +160,20 @@ def _reached(bind_address: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Firewall:
+    """What must get through a firewall that stays, and who opens it.
+
+    ``open`` lets nodeprep open what is missing in firewalld; otherwise it only says so.
+    ``node_ports`` is the range ``FIRST-LAST`` of the node ports, ``None`` where none are used.
+    ``health_check`` says that a load balancer asks kube-proxy's health check.
+    """
+
+    open: bool = False
+    node_ports: str | None = None
+    health_check: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desired:
     """What the inventory wants of a node, beyond what the proxy mode brings with it.
 
@@ -179,6 +193,7 @@ class Desired:
     module_packages: Literal["name", "install"] = "name"
     ipsets: tuple[IpSet, ...] | None = None
     bypass_rules: tuple[BypassRule, ...] | None = None
+    firewall: Firewall = field(default_factory=Firewall)
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
     adopt: bool = False
 

@@ -43,7 +43,7 @@ from nodeprep.rollout.machine import (
     step,
 )
 from nodeprep.rollout.switching import Aim, Kind
-from nodeprep.topics import kernel_modules, packages, sysctl, system
+from nodeprep.topics import system
 from nodeprep.transport import Limits, Passwords, Session, connect, run_here
 
 PAUSE = 2.0
@@ -81,9 +81,7 @@ def look(
         aim = aims[node.name]
         topics = (
             system,
-            packages,
-            kernel_modules,
-            sysctl,
+            *preflight.PREPARED,
             *kind.topics("switch", aim, planned=True),
             preflight,
         )

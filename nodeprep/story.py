@@ -11,11 +11,16 @@ from typing import Any, Protocol
 from nodeprep.model import Change, Fact, Facts, Finding, Node
 from nodeprep.topics import (
     bypass_rules,
+    firewall,
     ipsets,
+    iptables,
     kernel_modules,
     kube_proxy,
+    network_manager,
+    networkd,
     packages,
     proxy_mode,
+    selinux,
     sysctl,
     system,
 )
@@ -60,9 +65,14 @@ def _story(*topics: Topic) -> tuple[Topic, ...]:
 
 STORY = _story(
     system,
+    selinux,
     packages,
     kernel_modules,
     sysctl,
+    network_manager,
+    networkd,
+    firewall,
+    iptables,
     ipsets,
     bypass_rules,
     kube_proxy,

@@ -59,6 +59,12 @@ def ipsets(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> No
 
 
 @task(help=_HELP)
+def neighbours(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> None:
+    """Let NetworkManager, systemd-networkd and firewalld leave kube-proxy's traffic alone."""
+    _run("apply", inventory, limit, ("network_manager", "networkd", "firewall"))
+
+
+@task(help=_HELP)
 def kube_proxy(_: Context, inventory: str = "inventory.yaml", limit: str = "") -> None:
     """Put kube-proxy's unit and config in place; restart it where they changed."""
     _run("apply", inventory, limit, ("kube_proxy",))

@@ -5,6 +5,7 @@ A script has three kinds of paths: those that an inventory names, which tests pu
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def output(shell: str, script: Script, path: str = PATH) -> bytes:
     return done.stdout
 
 
+def in_root(shell: str, script: str, root: Path, path: str = PATH) -> str:
+    """Return what ``script`` prints where each file of the system is one in ``root``."""
+    system = r"(?<![\w$}/*])/(etc|usr|lib|run|var|proc|sys)/"
+    moved = re.sub(system, rf"{root}/\1/", script)
+    return output(shell, Script(moved), path).decode().replace(str(root), "")
+
+
 def complaints(script: str, *options: str) -> str:
     """Return what shellcheck has to say of a script; it comes with what the tests depend on."""
     program = Path(sys.executable).parent / "shellcheck"
@@ -72,6 +80,16 @@ def programs(folder: Path, names: Sequence[str]) -> str:
             pytest.skip(f"{name} is not installed")
         (folder / name).symlink_to(where)
     return str(folder)
+
+
+def stand_ins(folder: Path, says: Mapping[str, str]) -> str:
+    """Return a PATH on which these programs print what they are given, and all others are real."""
+    place = folder / "stand-ins"
+    place.mkdir()
+    for name, text in says.items():
+        (place / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+        (place / name).chmod(0o755)
+    return f"{place}:{PATH}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from nodeprep.model import (
     Facts,
     FileState,
     Finding,
+    Firewall,
     IpSet,
     Node,
     Status,
@@ -52,6 +53,7 @@ RULES = (
     BypassRule(set="myset", comment="myset", chain="NOWHERE", target="ACCEPT"),
     BypassRule(set="nets", comment="my nets", family=6, position="last"),
 )
+PORTS = st.sampled_from([None, "30000-32767", "1-2"])
 
 
 @st.composite
@@ -64,6 +66,10 @@ def nodes(draw: st.DrawFn) -> Node:
         ipsets=draw(st.none() | st.lists(st.sampled_from([MYSET, NETS]), unique=True).map(tuple)),
         bypass_rules=draw(st.none() | st.lists(st.sampled_from(RULES), unique=True).map(tuple)),
         adopt=draw(st.booleans()),
+        opens=draw(
+            st.builds(Firewall, open=st.booleans(), node_ports=PORTS, health_check=st.booleans())
+        ),
+        cluster_cidr=draw(st.sampled_from([None, "10.244.0.0/16", "10.244.0.0/16,fd00::/64"])),
         mode=draw(st.sampled_from(MODES)),
         style=draw(st.sampled_from(["config", "flags", "unmanaged"])),
         run=draw(st.sampled_from(["if-present", "required", "never"])),

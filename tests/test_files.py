@@ -425,3 +425,19 @@ def test_the_change_of_a_file_is_one_shell_word_for_each_of_its_parts() -> None:
     assert isinstance(change, Change)
     assert str(change.action) == f"put /etc/a.conf 0644 {FILE.digest} '{MARKED}'"
     assert join([change.action], "") == change.action
+
+
+@NEEDS_ROOT
+def test_file_and_folders_that_are_made_get_the_label_that_the_policy_has(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    restorecon = Path(programs(tmp_path / "bin", ("cat",))) / "restorecon"
+    log = tmp_path / "log"
+    restorecon.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    restorecon.chmod(0o755)
+    file = ManagedFile(path=f"{tmp_path}/etc/new/conf.d/a.conf", content="x")
+    machine = Machine(folder=tmp_path, path=f"{tmp_path}/bin:{PATH}")
+    machine.run(put(file))
+    machine.run(put(file))
+    folder = f"{tmp_path}/etc/new"
+    first = [f"{folder}/conf.d", folder, file.path]
+    assert log.read_text().splitlines() == [*first, file.path]

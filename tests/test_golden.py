@@ -23,6 +23,8 @@ from nodeprep.shell import Secret
 from nodeprep.story import STORY
 from nodeprep.topics.kernel_modules import KERNEL
 from nodeprep.topics.kube_proxy import BINARY, SERVICE, Binary
+from nodeprep.topics.network_manager import MANAGER
+from nodeprep.topics.networkd import NETWORKD
 from nodeprep.topics.packages import INSTALLED
 from nodeprep.topics.sysctl import PARAMETERS
 from tests import facts
@@ -57,6 +59,16 @@ def fresh(system: str, minor: int, *states: FileState) -> Facts:
     )
 
 
+def neighbours(system: str, minor: int) -> Facts:
+    """Return the facts of a fresh system on which NetworkManager and systemd-networkd run."""
+    found = fresh(system, minor, KUBECONFIG)
+    services = {
+        MANAGER.name: facts.read(MANAGER, "ubuntu-netplan"),
+        NETWORKD.name: facts.read(NETWORKD, "flatcar"),
+    }
+    return Facts({**found.values, **services}, found.files)
+
+
 CASES: Mapping[str, Case] = {
     "flags-1.20-centos7": Case(
         node=node(style="flags", cluster_cidr="10.254.0.0/16", masquerade_all=True),
@@ -81,6 +93,10 @@ CASES: Mapping[str, Case] = {
             verbosity=4,
         ),
         facts=fresh("ubuntu2004", 20, KUBECONFIG),
+    ),
+    "config-1.34-neighbours": Case(
+        node=node(cluster_cidr="10.244.0.0/16"),
+        facts=neighbours("debian12", 34),
     ),
     "config-1.33-nftables": Case(
         node=node(
@@ -124,6 +140,13 @@ def landed(case: Case) -> Iterator[tuple[str, str]]:
             yield change.guard.path, done.stdout
 
 
+def named(path: str) -> str:
+    """Return the name of a golden file; longer where two services share it."""
+    place = Path(path)
+    shared = place.parent.name in ("conf.d", "networkd.conf.d")
+    return f"{place.parent.name}-{place.name}" if shared else place.name
+
+
 def folder(name: str) -> dict[str, str]:
     """Return the golden files of a case by their names, with the case's own written if asked."""
     place = GOLDEN / name
@@ -131,14 +154,14 @@ def folder(name: str) -> dict[str, str]:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         for path, content in landed(CASES[name]):
-            (place / Path(path).name).write_text(content, encoding="utf-8")
+            (place / named(path)).write_text(content, encoding="utf-8")
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(place.iterdir())}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_lands_on_a_node_is_what_was_agreed(name: str) -> None:
     expected = folder(name)
-    assert {Path(path).name: text for path, text in landed(CASES[name])} == expected
+    assert {named(path): text for path, text in landed(CASES[name])} == expected
 
 
 def document(name: str) -> Any:
@@ -177,6 +200,19 @@ def test_the_nftables_configuration_of_1_33_reads_as_meant() -> None:
         "minSyncPeriod": "2s",
     }
     assert "clusterCIDR" not in read
+
+
+def test_what_the_neighbours_read_is_what_their_manuals_know() -> None:
+    read = folder("config-1.34-neighbours")
+    assert read["conf.d-nodeprep.conf"].splitlines()[1:] == [
+        "[keyfile]",
+        "unmanaged-devices+=interface-name:kube-ipvs0;interface-name:nodelocaldns",
+    ]
+    assert read["networkd.conf.d-nodeprep.conf"].splitlines()[1:] == [
+        "[Network]",
+        "ManageForeignRoutes=no",
+        "ManageForeignRoutingPolicyRules=no",
+    ]
 
 
 def test_the_modules_of_centos_7_end_with_the_one_that_newer_kernels_lack() -> None:

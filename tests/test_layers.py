@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("render", "releases", "flags", "systemd", "frames", "known_hosts"),
-            *("ipvs", "ipset", "iptables"),
+            *("ipvs", "ipset", "iptables", "firewalld"),
             *("kernel", "module_packages", "package_managers", "proxy_sysctls"),
         }
     ),

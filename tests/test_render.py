@@ -33,7 +33,10 @@ def test_every_template_is_found_where_the_package_looks() -> None:
         "nodeprep-bypass-order.service.j2",
         "nodeprep-bypass-rules.service.j2",
         "nodeprep-ipsets.service.j2",
+        "networkd.conf.j2",
+        "networkmanager.conf.j2",
         "sysctl.conf.j2",
+        "unmanaged.network.j2",
     }
 
 

@@ -22,7 +22,7 @@ from nodeprep.inventory.schema import (
     Settings,
     SudoByPassword,
 )
-from nodeprep.model import BypassRule, Desired, IpSet, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import BypassRule, Desired, Firewall, IpSet, KubeProxy, Node, Ssh, Sudo, Sysctl
 
 B = TypeVar("B", bound=Block)
 
@@ -107,6 +107,7 @@ def _parts(settings: Settings, home: FilePath) -> _Parts:
             packages_from=settings.packages_from,
             module_packages=settings.module_packages,
             **_sets(settings),
+            firewall=Firewall(**_written(settings.firewall)),
             kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
             adopt=settings.adopt,
         ),

@@ -92,6 +92,13 @@ def _hop(text: str) -> str:
     return text
 
 
+def _port_range(text: str) -> str:
+    first, _, last = text.partition("-")
+    if not (_is_port(first) and _is_port(last) and int(first) <= int(last)):
+        raise ValueError(f"{shown(text)} is not a range of ports, such as 30000-32767")
+    return text
+
+
 def _ip(text: str) -> str:
     if not is_ip(text):
         raise ValueError(f"{shown(text)} is not an IP address")
@@ -143,6 +150,9 @@ Hop = Annotated[str, AfterValidator(_hop), Hint({"pattern": r"^[A-Za-z0-9_.@:\[\
 User = Annotated[str, _USER]
 HostName = Annotated[str, _HOST]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
+PortRange = Annotated[
+    str, AfterValidator(_port_range), Hint({"pattern": r"^[1-9][0-9]{0,4}-[1-9][0-9]{0,4}$"})
+]
 Ip = Annotated[str, AfterValidator(_ip), Hint({"pattern": r"^[0-9A-Fa-f:.]+$"})]
 Endpoint = Annotated[str, AfterValidator(_endpoint), Hint({"pattern": r"^.+:[0-9]+$"})]
 Cidr = Annotated[str, AfterValidator(_cidr), Hint({"pattern": r"^[0-9A-Fa-f:.]+/[0-9]+$"})]

@@ -54,11 +54,12 @@ from nodeprep.inventory.hosts import (
     Name,
     NodePortAddress,
     Port,
+    PortRange,
     User,
 )
 from nodeprep.inventory.ipsets import Wish, entries
 from nodeprep.iptables import BUILT_IN
-from nodeprep.model import BypassRule, IpSet, KubeProxy, Mode
+from nodeprep.model import BypassRule, Firewall, IpSet, KubeProxy, Mode
 
 T = TypeVar("T")
 
@@ -255,6 +256,22 @@ class BypassRuleEntry(Value):
         return self
 
 
+class FirewallBlock(Block):
+    """What must get through the node's firewall, which is never switched off."""
+
+    open: bool = _key(
+        "Open in firewalld what is missing; otherwise say what to type.", Firewall.open
+    )
+    node_ports: PortRange = _key(
+        "The range of the node ports, such as 30000-32767, where they must be reached. "
+        "Default: none."
+    )
+    health_check: bool = _key(
+        "A load balancer asks kube-proxy's health check, so its port must be reached.",
+        Firewall.health_check,
+    )
+
+
 class KubeProxyBlock(Block):
     """kube-proxy as a systemd unit; the names are those of KubeProxyConfiguration."""
 
@@ -350,6 +367,7 @@ class Settings(Block):
         "Take over files, ipsets and rules of others where nodeprep would put its own.",
         False,  # noqa: FBT003 the default's own value
     )
+    firewall: FirewallBlock = _key("What must get through the node's firewall.")
     kube_proxy: KubeProxyBlock = _key("kube-proxy's settings.")
 
 

@@ -17,7 +17,16 @@ from nodeprep.rollout.switching import Aim
 from nodeprep.shell import words
 from nodeprep.story import Topic
 from nodeprep.systemd import Service
-from nodeprep.topics import kernel_modules, kube_proxy, packages, proxy_mode, sysctl, system
+from nodeprep.topics import (
+    kernel_modules,
+    kube_proxy,
+    network_manager,
+    networkd,
+    packages,
+    proxy_mode,
+    sysctl,
+    system,
+)
 
 NAME = "preflight"
 TITLE = "Preflight"
@@ -126,7 +135,7 @@ def findings(_: Node, __: Facts) -> tuple[Finding, ...]:
     return ()
 
 
-PREPARED: Sequence[Topic] = (packages, kernel_modules, sysctl)
+PREPARED: Sequence[Topic] = (packages, kernel_modules, sysctl, network_manager, networkd)
 """The topics that must be as the target mode wants them; ``nodeprep apply`` makes them so."""
 
 

@@ -1,4 +1,7 @@
-"""The system itself: what the other topics take for granted, asked once and changed never."""
+"""The system itself: what the other topics take for granted, asked once and changed never.
+
+Swap is told of, for kubelet refuses to start beside it; to switch it off is for the operator.
+"""
 
 import re
 from dataclasses import dataclass
@@ -98,9 +101,59 @@ def parse_last_run(text: str) -> LastRun:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """``areas`` are in use now; ``returns`` are the places that bring some at the next boot.
+
+    ``tolerated`` says that kubelet's configuration lets it start beside swap.
+    """
+
+    areas: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    tolerated: bool = False
+
+
+# The shell itself reads both lists: on a node without swap no program is started.
+_SWAP = """\
+swap=
+while read -r area _; do
+  case $area in /*) swap=1; printf 'area %s\\n' "$area" ;; esac
+done </proc/swaps
+number=0
+[ -e /etc/fstab ] && while read -r device _ kind options _ || [ "$device" ]; do
+  number=$((number + 1))
+  case $device,$kind,$options, in
+    '#'* | *,noauto,*) ;;
+    *,swap,*) swap=1; printf 'returns /etc/fstab:%d\\n' "$number" ;;
+  esac
+done </etc/fstab
+for file in /etc/systemd/system/*.swap /etc/systemd/zram-generator.conf \\
+  /usr/lib/systemd/zram-generator.conf /etc/systemd/system/*.wants/zramswap.service; do
+  [ -s "$file" ] && swap=1 && printf 'returns %s\\n' "$file"
+done
+[ "$swap" ] && grep -qsE '^ *failSwapOn: *false' /var/lib/kubelet/config.yaml \\
+  /etc/kubernetes/kubelet-config.yaml && echo tolerated
+:"""
+
+
+def parse_swap(text: str) -> Swap:
+    r"""Read ``area NAME``, ``returns PLACE`` and ``tolerated``.
+
+    >>> parse_swap("area /dev/zram0\n").areas
+    ('/dev/zram0',)
+    """
+    lines = text.splitlines()
+    return Swap(
+        areas=tuple(line.removeprefix("area ") for line in lines if line.startswith("area ")),
+        returns=tuple(line[len("returns ") :] for line in lines if line.startswith("returns ")),
+        tolerated="tolerated" in lines,
+    )
+
+
 SYSTEM = Fact(name="system", script=lambda _: _SCRIPT, parse=parse)
 LAST_RUN = Fact(name="system.last_run", script=lambda _: _LAST_RUN, parse=parse_last_run)
-FACTS = (SYSTEM, LAST_RUN)
+SWAP = Fact(name="system.swap", script=lambda _: _SWAP, parse=parse_swap)
+FACTS = (SYSTEM, SWAP, LAST_RUN)
 
 
 def paths(_: Node) -> tuple[str, ...]:
@@ -118,7 +171,12 @@ def changes(_: Node, __: Facts) -> tuple[Change, ...]:
 
 def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     """Say whether the session may do what nodeprep does, and with which tools."""
-    return (_rights(node, facts[SYSTEM]), _tools(facts[SYSTEM]), *_last_run(facts[LAST_RUN]))
+    return (
+        _rights(node, facts[SYSTEM]),
+        _tools(facts[SYSTEM]),
+        _swap(facts[SWAP]),
+        *_last_run(facts[LAST_RUN]),
+    )
 
 
 def _rights(node: Node, system: System) -> Finding:
@@ -145,6 +203,26 @@ def _tools(system: System) -> Finding:
         actual=f"not there: {missing}",
         wanted=", ".join(TOOLS),
         hint="install kmod, coreutils and util-linux with the system's package manager",
+    )
+
+
+def _swap(swap: Swap) -> Finding:
+    now, later = ", ".join(swap.areas), ", ".join(swap.returns)
+    if not (now or later):
+        return Finding(topic=NAME, name="swap", status=Status.OK, actual="none")
+    actual = f"in use: {now}" if now else f"none now, but at the next boot ({later})"
+    if swap.tolerated:
+        actual = f"{actual}; kubelet starts all the same"
+        return Finding(topic=NAME, name="swap", status=Status.OK, actual=actual)
+    off = "swapoff -a" if now else ""
+    source = f"take it out of {later}" if later else "find what brings it back: systemctl -t swap"
+    return Finding(
+        topic=NAME,
+        name="swap",
+        status=Status.WARN,
+        actual=f"{actual}: kubelet will not start with it",
+        wanted="none, or `failSwapOn: false` in kubelet's configuration",
+        hint="; ".join(filter(None, (off, source))),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.lab import lifecycle
-from nodeprep.lab.settings import Settings, default_cache
+from nodeprep.lab.settings import NODE_PACKAGES, Settings, default_cache
 from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator, run
 from tests.e2e.serving import serve, write_wishes
@@ -26,6 +26,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
         cluster=getattr(request.module, "CLUSTER", False),
+        packages=(*NODE_PACKAGES, *getattr(request.module, "PACKAGES", ())),
     )
     yield lifecycle.up(settings, say=print)
     lifecycle.down(folder)

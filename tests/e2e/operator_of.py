@@ -20,6 +20,9 @@ OURS = (
     "/etc/systemd/system/kube-proxy.service",
     "/etc/kubernetes/kube-proxy.kubeconfig",
     "/var/lib/kube-proxy/config.yaml",
+    "/etc/NetworkManager/conf.d/nodeprep.conf",
+    "/etc/systemd/networkd.conf.d/nodeprep.conf",
+    "/etc/systemd/network/00-nodeprep.network",
 )
 """Every path that nodeprep may write on these nodes, apart from its own folder."""
 

@@ -178,6 +178,15 @@ SETTINGS = [
             "allowed: at_least, at_most",
         ),
         ("adopt: 'true'", "'", "defaults.adopt", "true or false is wanted here, not `true`"),
+        *(
+            (f"firewall: {{node_ports: {bad}}}", bad, "defaults.firewall.node_ports", said)
+            for bad, said in [
+                ("30000", "text is wanted here, not the number"),
+                ("30000-", "is not a range of ports, such as 30000-32767"),
+                ("32767-30000", "is not a range of ports, such as 30000-32767"),
+                ("1-65536", "is not a range of ports, such as 30000-32767"),
+            ]
+        ),
     ]
 ]
 

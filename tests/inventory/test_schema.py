@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from nodeprep.inventory import json_schema, load
-from nodeprep.inventory.schema import KubeProxyBlock, SshBlock
-from nodeprep.model import KubeProxy, Ssh
+from nodeprep.inventory.schema import Block, FirewallBlock, KubeProxyBlock, SshBlock
+from nodeprep.model import Firewall, KubeProxy, Ssh
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "inventory.example.yaml"
@@ -76,9 +76,11 @@ def test_an_editor_sees_what_is_wrong(text: str) -> None:
     assert not validator().is_valid(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize(("block", "model"), [(KubeProxyBlock, KubeProxy), (SshBlock, Ssh)])
+@pytest.mark.parametrize(
+    ("block", "model"), [(KubeProxyBlock, KubeProxy), (SshBlock, Ssh), (FirewallBlock, Firewall)]
+)
 def test_blocks_and_model_have_the_same_fields(
-    block: type[KubeProxyBlock | SshBlock], model: type[KubeProxy | Ssh]
+    block: type[Block], model: type[KubeProxy | Ssh | Firewall]
 ) -> None:
     not_written = {"kubeconfig_content"}  # read by the runner from kubeconfig_from
     assert set(block.model_fields) == {field.name for field in fields(model)} - not_written

@@ -7,7 +7,7 @@ import pytest
 
 from nodeprep.errors import InventoryError, UsageError
 from nodeprep.inventory import load, parse
-from nodeprep.model import Desired, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import Desired, Firewall, KubeProxy, Node, Ssh, Sudo, Sysctl
 
 from .samples import BASE, HOME, node, nodes, parsed
 
@@ -124,6 +124,13 @@ kube_proxy:
         metrics_bind_address="127.0.0.1:10250",
         feature_gates={"KubeProxyIPVS": True},
         verbosity=4,
+    )
+
+
+def test_what_must_get_through_the_firewall_reaches_the_node() -> None:
+    found = node("firewall: {open: true, node_ports: 30000-32767, health_check: true}")
+    assert found.desired.firewall == Firewall(
+        open=True, node_ports="30000-32767", health_check=True
     )
 
 

@@ -11,6 +11,7 @@ from nodeprep.model import (
     Facts,
     FileState,
     Finding,
+    Firewall,
     IpSet,
     KubeProxy,
     Node,
@@ -20,11 +21,16 @@ from nodeprep.releases import Version
 from nodeprep.systemd import Service
 from nodeprep.topics import (
     bypass_rules,
+    firewall,
     ipsets,
+    iptables,
     kernel_modules,
     kube_proxy,
+    network_manager,
+    networkd,
     packages,
     proxy_mode,
+    selinux,
     sysctl,
     system,
 )
@@ -43,9 +49,13 @@ def node(
     ipsets: tuple[IpSet, ...] | None = None,
     bypass_rules: tuple[BypassRule, ...] | None = None,
     adopt: bool = False,
+    opens: Firewall | None = None,
     **proxy: Any,
 ) -> Node:
-    """Return a node whose kube-proxy differs from the default one by ``proxy``."""
+    """Return a node whose kube-proxy differs from the default one by ``proxy``.
+
+    ``opens`` is what the inventory wants of its firewall.
+    """
     desired = Desired(
         modules=modules,
         sysctls=sysctls,
@@ -55,6 +65,7 @@ def node(
         ipsets=ipsets,
         bypass_rules=bypass_rules,
         adopt=adopt,
+        firewall=opens or Firewall(),
         kube_proxy=KubeProxy(**proxy),
     )
     return Node(name="node-1", address="192.0.2.1", desired=desired)
@@ -91,6 +102,12 @@ def of(values: Mapping[Fact[Any], object] | None = None, *states: FileState) -> 
     every: dict[str, object] = {
         "system": facts.read(system.SYSTEM, "ubuntu2204"),
         "system.last_run": system.LastRun(),
+        "system.swap": system.Swap(),
+        "selinux": selinux.Selinux(),
+        "network_manager": network_manager.Manager(),
+        "networkd": networkd.Networkd(),
+        "firewall": firewall.Firewalls(),
+        "iptables": iptables.Iptables(version="1.8.9", backend="nft"),
         "packages": facts.read(packages.INSTALLED, "ubuntu2204"),
         "kernel_modules": facts.read(kernel_modules.KERNEL, "ubuntu2204-loaded"),
         "sysctl": sysctl.parse(SYSCTLS),
