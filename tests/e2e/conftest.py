@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.lab import lifecycle
+from nodeprep.lab.kinds import APT
 from nodeprep.lab.settings import Settings, default_cache
 from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator
@@ -14,12 +15,17 @@ from tests.e2e.serving import serve
 
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab of one node for each file, in the file's own network: files may run side by side."""
+    """A lab for each file, in the file's own network: files may run side by side.
+
+    It has a node of each of the file's ``KINDS``, or one node where the file names none.
+    """
+    kinds = getattr(request.module, "KINDS", (APT.name,))
     folder = tmp_path_factory.mktemp("e2e") / "lab"
     settings = Settings(
         folder=folder,
         cache=default_cache(),
-        nodes=1,
+        nodes=len(kinds),
+        kinds=kinds,
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
         cluster=getattr(request.module, "CLUSTER", False),
@@ -30,7 +36,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def node(lab: Lab) -> Operator:
-    """The one node of the lab."""
+    """The first node of the lab, and in most files the only one."""
     return Operator(lab=lab, name="node1")
 
 
