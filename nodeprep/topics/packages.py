@@ -118,7 +118,27 @@ YUM = Manager(
     install=_install_with("yum"),
 )
 
-MANAGERS = (APT, DNF, YUM)
+
+# --- zypper ---------------------------------------------------------------------------------
+
+
+def _install_with_zypper(names: tuple[str, ...]) -> str:
+    return (
+        f"timeout {LOCK_SECONDS + 600} zypper --non-interactive --quiet install"
+        f" --no-recommends {words(*names)}"
+    )
+
+
+ZYPPER = Manager(
+    name="zypper",
+    program="zypper",
+    names={"conntrack": ("conntrack-tools",)},
+    query=_RPM_QUERY,
+    parse=parse_rpm,
+    install=_install_with_zypper,
+)
+
+MANAGERS = (APT, DNF, YUM, ZYPPER)
 """In the order in which they are looked for: where there is dnf, yum is another name for it."""
 
 
