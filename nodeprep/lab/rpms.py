@@ -6,7 +6,7 @@ What the image has is known to its rpm database (``guest/rpm/usr/lib/nodeprep-la
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email import message_from_string
 from pathlib import Path
@@ -24,22 +24,26 @@ _MACROS: Mapping[str, str] = {
     "_binary_payload": "w6.gzdio",
 }
 
+_NAMES_PROGRAMS = "update-alternatives"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A Debian package: what its control file says, its script for after the install, its files.
+    """A Debian package: what its control file says, its scripts, its files.
 
-    ``needs`` are the names in its Depends, ``files`` absolute paths on a node, ``settings`` those
-    of them that an administrator may change.
+    ``needs`` are the names in its Depends. ``after_install`` and ``before_removal`` are what dpkg
+    would run. ``files`` are absolute paths on a node, ``settings`` those of them that an
+    administrator may change.
     """
 
     name: str
     version: str
     summary: str
-    needs: tuple[str, ...] = ()
-    script: str = ""
-    files: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
+    needs: tuple[str, ...]
+    after_install: str
+    before_removal: str
+    files: tuple[str, ...]
+    settings: tuple[str, ...]
 
 
 def make(folder: Path, names: Mapping[str, str]) -> None:
@@ -75,28 +79,23 @@ def unpacked(deb: Path, tree: Path) -> Package:
     run(["rm", "-rf", *(tree / folder for folder in _LEFT_OUT)])
     files = (path for path in sorted(tree.rglob("*")) if path.is_symlink() or path.is_file())
     return package(
-        (control / "control").read_text(),
-        script=_text(control / "postinst"),
-        settings=_text(control / "conffiles"),
-        files=tuple(f"/{path.relative_to(tree)}" for path in files),
+        {path.name: path.read_text() for path in control.iterdir()},
+        tuple(f"/{path.relative_to(tree)}" for path in files),
     )
 
 
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-def package(control: str, *, script: str, settings: str, files: Sequence[str]) -> Package:
-    """Read a package's control files."""
-    fields = message_from_string(control)
+def package(control: Mapping[str, str], files: Sequence[str]) -> Package:
+    """Read a package's control files: their texts by name."""
+    fields = message_from_string(control["control"])
     return Package(
         name=fields["Package"],
         version=fields["Version"],
         summary=fields["Description"].splitlines()[0],
         needs=tuple(re.findall(r"(?:^|[,|])\s*([a-z0-9+.-]+)", fields["Depends"] or "")),
-        script=script,
-        settings=tuple(settings.split()),
+        after_install=control.get("postinst", ""),
+        before_removal=control.get("prerm", ""),
         files=tuple(files),
+        settings=tuple(control.get("conffiles", "").split()),
     )
 
 
@@ -125,7 +124,7 @@ def spec(package: Package, tree: Path, names: Mapping[str, str], here: Collectio
         f"cp -a '{_literal(str(tree))}/.' \"$RPM_BUILD_ROOT\"",
         # As everywhere in the families: rpmbuild asks executable files only what they need.
         "find \"$RPM_BUILD_ROOT\" -name '*.so*' -type f -exec chmod 755 {} +",
-        *_script_lines(package.script),
+        *_scripts(package),
         "%files",
         "%defattr(-,root,root)",
         *(_file_line(path, package.settings) for path in package.files),
@@ -140,14 +139,17 @@ def evr(version: str) -> tuple[str, str, str]:
     return epoch or "0", (upstream or revision).replace("-", "_"), revision if upstream else "0"
 
 
-def _script_lines(script: str) -> tuple[str, ...]:
-    """Return the script for after the install, where programs have no names without it.
+def _scripts(package: Package) -> Iterator[str]:
+    """Yield the scripts that give programs their names and take them away again.
 
-    Others start services, and the families' packages do not.
+    Others start and stop services, and the families' packages leave that to the administrator.
     """
-    if "update-alternatives" not in script:
-        return ()
-    return ("%post", "set -- configure", _literal(script))
+    if _NAMES_PROGRAMS in package.after_install:
+        yield from ("%post", "set -- configure", _literal(package.after_install))
+    if _NAMES_PROGRAMS in package.before_removal:
+        # To rpm, an upgrade is the removal of all but the last.
+        yield from ("%preun", '[ "$1" -eq 0 ] || exit 0', "set -- remove")
+        yield _literal(package.before_removal)
 
 
 def _file_line(path: str, settings: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ if [ "$1" = "configure" ]; then
   update-alternatives --install /usr/sbin/iptables iptables /usr/sbin/iptables-nft 20  # 100%
 fi
 """
+REMOVAL = "#!/bin/sh\nupdate-alternatives --remove iptables /usr/sbin/iptables-nft\n"
 
 
 def control(name: str, version: str, depends: str = "") -> str:
@@ -66,6 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         control("iptables", "1.8.9-2", "libfoo1 (= 1), libc6 (>= 2.34), other | netbase"),
         {"usr/sbin/iptables-nft": "#!/bin/sh\n", "usr/share/doc/iptables/copyright": "free"},
         postinst=ALTERNATIVES,
+        prerm=REMOVAL,
     )
     deb(
         folder,
@@ -96,9 +98,9 @@ def test_a_version_comes_apart_into_epoch_version_and_release(
 
 
 def test_every_alternative_of_every_dependency_is_read() -> None:
-    fields = control("x", "1", "libc6 (>= 2.34), gnupg | gnupg2, perl:any, libx1 (= 1.0-1) [amd64]")
-    found = rpms.package(fields, script="", settings="", files=()).needs
-    assert found == ("libc6", "gnupg", "gnupg2", "perl", "libx1")
+    depends = "libc6 (>= 2.34), gnupg | gnupg2, perl:any, libx1 (= 1.0-1) [amd64]"
+    found = rpms.package({"control": control("x", "1", depends)}, files=())
+    assert found.needs == ("libc6", "gnupg", "gnupg2", "perl", "libx1")
 
 
 @NEEDS_RPM
@@ -131,12 +133,13 @@ def test_a_program_needs_the_libraries_that_it_is_linked_with(made: Path) -> Non
 
 
 @NEEDS_RPM
-def test_a_script_that_gives_programs_their_names_is_kept_and_one_that_starts_them_is_not(
-    made: Path,
-) -> None:
-    kept = "\n".join(asked(made, "iptables-nft", "--scripts"))
-    assert ALTERNATIVES.strip() in kept
-    assert kept.index("set -- configure") < kept.index("update-alternatives")
+def test_scripts_that_name_programs_are_kept_and_those_that_start_them_are_not(made: Path) -> None:
+    said = "\n".join(asked(made, "iptables-nft", "--scripts"))
+    installed, removed = said.split("preuninstall scriptlet")
+    assert ALTERNATIVES.strip() in installed
+    assert installed.index("set -- configure") < installed.index("update-alternatives")
+    assert REMOVAL.strip() in removed
+    assert removed.index('[ "$1" -eq 0 ] || exit 0') < removed.index("update-alternatives")
     assert asked(made, "conntrack-tools", "--scripts") == []
 
 
