@@ -10,8 +10,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-utils uidmap \
   openssh-client
-# A real sshd, a second shell, and what the rules of a network namespace are made with.
-TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset
+# A real sshd, a second shell, what the rules of a network namespace are made with, and what makes
+# packages for nodes with dnf and zypper.
+TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset rpm createrepo-c
 
 # Installs what is missing of the packages, and asks the network for nothing where nothing is.
 define install

@@ -5,12 +5,15 @@ Read it in this order, which is also the order of ``nodeprep lab up``:
 - ``settings``      what a lab is asked to be
 - ``requirements``  may it run here? everything that is missing, at once
 - ``mirror``        where Debian's packages come from: the host's own apt configuration
-- ``image``         the disk, kernel and initrd that all nodes share, built once
+- ``kinds``         which package managers a node may have
+- ``image``         the disk, kernel and initrd that all nodes of a kind share, built once
 - ``repository``    the packages that nodes install, and the server they get them from
+- ``rpms``          those of them that come through rpm, made of Debian's
 - ``golang``        the compiler for what is built from source
 - ``kubernetes``    a real kube-proxy and a real API server, for those who ask
 - ``etcd``          the store behind that
 - ``acceleration``  KVM where it really works, else emulation
+- ``materials``     all of the above together
 - ``keys``          host keys, the operator's key, known_hosts
 - ``seed``          the small disk that tells a node who it is
 - ``control_plane`` etcd and the API server as processes, and the keys they need

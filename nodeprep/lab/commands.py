@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nodeprep.lab.kinds import APT, KINDS
 from nodeprep.lab.settings import DEFAULT_MEMORY, Settings, default_cache, default_folder
 
 _folder = click.option(
@@ -26,6 +27,13 @@ def lab() -> None:
 @lab.command()
 @_folder
 @click.option("--nodes", default=3, show_default=True, help="How many.")
+@click.option(
+    "--kinds",
+    callback=lambda _context, _option, names: tuple(names.split(",")),
+    default=APT.name,
+    show_default=True,
+    help=f"Their package managers, dealt out in turn: {','.join(KINDS)}.",
+)
 @click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="MiB a node.")
 @click.option("--network", default="127.77.0", show_default=True, help="Loopback /24 they are in.")
 @click.option("--kube-proxy", is_flag=True, help="Put a real kube-proxy 1.20.2 on each.")

@@ -1,7 +1,7 @@
-"""The disk, kernel and initrd that all nodes share: Debian's own, built once and kept.
+"""The disk, kernel and initrd that all nodes of a kind share: Debian's own, built once and kept.
 
 Everything that is special about a node comes later, from its seed disk. What lands in the image
-besides Debian's packages is in the folder ``guest`` beside this file.
+besides Debian's packages is in the folder ``guest`` beside this file; each kind takes its part.
 
 Facts: mmdebstrap and ``mkfs.ext4 -d`` need neither root nor a mount. The initrd has no udev and a
 short list of modules, and is stored unpacked: an emulated processor would unpack it at every boot.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeprep.lab.cache import cached, digest
+from nodeprep.lab.kinds import Kind
 from nodeprep.lab.mirror import RELEASE, Mirror
 from nodeprep.lab.programs import as_root, run
 
@@ -24,10 +25,10 @@ PACKAGES = (
     "dbus",
     "initramfs-tools",
     "iproute2",
-    "iptables",
     "kmod",
     "linux-image-cloud-amd64",
     "openssh-server",
+    "passwd",
     "procps",
     "sudo",
     "systemd-sysv",
@@ -74,22 +75,28 @@ class Image:
         return self.folder / "dpkg-status"
 
 
-def image(cache: Path, mirror: Mirror) -> Image:
-    """Return the image, built first if the cache has none made of the same things.
+def image(cache: Path, mirror: Mirror, kind: Kind) -> Image:
+    """Return the kind's image, built first if the cache has none made of the same things.
 
     Takes about a minute to build. Raises LabError with mmdebstrap's words if it fails.
     """
-    files = guest_files()
-    recipe = digest(mirror.sources(), files, Path(__file__).read_bytes())
+    files = guest_files(kind)
+    recipe = digest(mirror.sources(), repr(kind), files, Path(__file__).read_bytes())
     return Image(
-        folder=cached(cache / f"image-{recipe}", lambda folder: _build(folder, mirror, files))
+        folder=cached(
+            cache / f"image-{kind.name}-{recipe}",
+            lambda folder: _build(folder, mirror, kind, files),
+        )
     )
 
 
-def guest_files() -> bytes:
-    """Return the folder ``guest`` as a tar file: equal bytes for equal content, all root's."""
-    root = GUEST / "files"
-    names = {str(path.relative_to(root)): path for path in sorted(root.rglob("*"))}
+def guest_files(kind: Kind) -> bytes:
+    """Return a kind's part of ``guest`` as a tar: equal bytes for equal content, all root's."""
+    names = {
+        str(path.relative_to(GUEST / part)): path
+        for part in kind.guest
+        for path in sorted((GUEST / part).rglob("*"))
+    }
     names[_CUSTOMIZE] = GUEST / "customize.sh"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -111,17 +118,17 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _build(folder: Path, mirror: Mirror, files: bytes) -> None:
+def _build(folder: Path, mirror: Mirror, kind: Kind, files: bytes) -> None:
     (folder / "guest.tar").write_bytes(files)
     (folder / "sources.list").write_text(mirror.sources())
-    run(bootstrap_command(folder, mirror))
+    run(bootstrap_command(folder, mirror, kind))
     _make_disk(folder)
     _unpack_initrd(folder)
     for name in ("guest.tar", "sources.list", "root.tar", "initrd.gz"):
         (folder / name).unlink()
 
 
-def bootstrap_command(folder: Path, mirror: Mirror) -> list[str]:
+def bootstrap_command(folder: Path, mirror: Mirror, kind: Kind) -> list[str]:
     """Return the mmdebstrap that turns sources.list and guest.tar into root.tar.
 
     The guest's files come before the packages, so that the initrd is made right the first time.
@@ -129,8 +136,8 @@ def bootstrap_command(folder: Path, mirror: Mirror) -> list[str]:
     return [
         "mmdebstrap",
         "--quiet",
-        "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--variant={kind.variant}",
+        f"--include={','.join((*PACKAGES, *kind.packages))}",
         *(f"--aptopt={option}" for option in mirror.options),
         "--dpkgopt=force-confold",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),

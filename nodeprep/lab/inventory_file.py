@@ -3,7 +3,7 @@
 import json
 
 from nodeprep.lab.objects import CLUSTER_CIDR
-from nodeprep.lab.state import Lab
+from nodeprep.lab.state import Lab, LabNode
 
 _HEADER = """\
 # Virtual nodes, made by `nodeprep lab up`. `nodeprep lab down` takes them and this file away.
@@ -26,9 +26,14 @@ def inventory_text(lab: Lab) -> str:
         "  kube_proxy:",
         *(f"    {name}: {value}" for name, value in _kube_proxy(lab).items()),
         "nodes:",
-        *(f"  - {{name: {node.name}, address: {node.address}}}" for node in lab.nodes),
+        *(f"  - {{{_node(node)}}}" for node in lab.nodes),
     ]
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def _node(node: LabNode) -> str:
+    labels = f"{{package_manager: {node.kind}}}"
+    return f"name: {node.name}, address: {node.address}, labels: {labels}"
 
 
 def _kube_proxy(lab: Lab) -> dict[str, str]:

@@ -8,22 +8,18 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from nodeprep.errors import Interrupted, LabError
 from nodeprep.lab import (
-    acceleration,
     control_plane,
-    etcd,
-    golang,
     keys,
-    kubernetes,
+    kinds,
     machine,
-    mirror,
     objects,
     qmp,
     readiness,
@@ -32,15 +28,13 @@ from nodeprep.lab import (
     seed,
     state,
 )
-from nodeprep.lab.image import Image, image
+from nodeprep.lab.image import Image
 from nodeprep.lab.inventory_file import inventory_text
+from nodeprep.lab.materials import Materials, Say, gather
 from nodeprep.lab.process import end
 from nodeprep.lab.settings import NODE_PORT, Settings
 from nodeprep.lab.state import Lab, LabNode
 
-Say = Callable[[str], None]
-_PROGRAMS = Path(__file__).parent / "guest" / "programs"
-_CLUSTER_PROGRAMS = ("lab-traffic", "kube-proxy-stand-in")
 _LAB_FILES = (
     "inventory.yaml",
     "known_hosts",
@@ -60,20 +54,6 @@ _NODE_FILES = (
     "ssh_host_ed25519_key",
     "ssh_host_ed25519_key.pub",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Materials:
-    """What a lab is made of; all of it comes out of the cache.
-
-    ``programs`` go onto the nodes; ``control_plane`` is None where no cluster is wanted.
-    """
-
-    image: Image
-    packages: Path
-    programs: tuple[Path, ...]
-    control_plane: control_plane.Programs | None
-    accelerator: str
 
 
 def silent(_: str) -> None:
@@ -105,55 +85,21 @@ def _refuse_second(folder: Path) -> None:
         raise state.already_up(folder)
 
 
-def gather(settings: Settings, say: Say = silent) -> Materials:
-    """Take image, packages and all else from the cache; what is not there is made first."""
-    source = mirror.read()
-    say("image: Debian's packages and kernel (a minute, the first time)")
-    disk = image(settings.cache, source)
-    say("packages: what nodes install")
-    packages = repository.repository(settings.cache, source, disk, settings.packages)
-    return Materials(
-        image=disk,
-        packages=packages,
-        control_plane=_control_programs(settings, source, say),
-        programs=tuple(_node_programs(settings, source, say)),
-        accelerator=acceleration.accelerator(settings.cache, disk),
-    )
-
-
-def _control_programs(
-    settings: Settings, source: mirror.Mirror, say: Say
-) -> control_plane.Programs | None:
-    if not settings.cluster:
-        return None
-    say("kube-apiserver: built from Debian's source (minutes, the first time)")
-    # First, because it brings kube-proxy along.
-    apiserver = kubernetes.kube_apiserver(settings.cache, source)
-    return control_plane.Programs(etcd=etcd.etcd(settings.cache, source), apiserver=apiserver)
-
-
-def _node_programs(settings: Settings, source: mirror.Mirror, say: Say) -> Iterator[Path]:
-    if settings.kube_proxy or settings.cluster:
-        say("kube-proxy: built from Debian's source (minutes, the first time)")
-        yield kubernetes.kube_proxy(settings.cache, source)
-    if settings.cluster:
-        for name in _CLUSTER_PROGRAMS:
-            yield golang.program(settings.cache, source, _PROGRAMS / name)
-
-
 def _new_lab(settings: Settings, materials: Materials) -> Lab:
+    wanted = zip(settings.addresses, settings.kind_of_each, strict=True)
     nodes = (
         LabNode(
             name=f"node{number}",
+            kind=kind,
+            image=materials.images[kind].folder,
             address=address,
             port=NODE_PORT,
             machine_id=secrets.token_hex(16),
         )
-        for number, address in enumerate(settings.addresses, start=1)
+        for number, (address, kind) in enumerate(wanted, start=1)
     )
     return Lab(
         folder=settings.folder.absolute(),
-        image=materials.image.folder,
         accelerator=materials.accelerator,
         memory=settings.memory,
         nodes=tuple(nodes),
@@ -164,14 +110,15 @@ def _start(lab: Lab, settings: Settings, materials: Materials, say: Say) -> Lab:
     """Start all there is, the nodes last, then wait: everything comes up side by side."""
     keys.make_key(lab.identity, "nodeprep lab")
     _write_secret(lab.guarded_password, secrets.token_urlsafe(12))
-    server, address = repository.serve(
-        materials.packages, lab.folder / "repository.log", state.state_file(lab.folder)
+    repository.offer(lab.repositories, materials.packages)
+    server, url = repository.serve(
+        lab.repositories, lab.folder / "repository.log", state.state_file(lab.folder)
     )
     lab = _saved(replace(lab, server=server))
     if materials.control_plane:
         lab = _start_control_plane(lab, materials.control_plane)
     for node in lab.nodes:
-        _write_seed(lab, node, address, materials.programs)
+        _write_seed(lab, node, url, materials.programs)
         lab = _power_on(lab, node)
     _write_papers(lab)
     say(f"{len(lab.nodes)} nodes: booting ({settings.memory} MiB each, {lab.accelerator})")
@@ -206,9 +153,7 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(f"{text}\n")
 
 
-def _write_seed(
-    lab: Lab, node: LabNode, repository_address: str, programs: tuple[Path, ...]
-) -> None:
+def _write_seed(lab: Lab, node: LabNode, url: str, programs: tuple[Path, ...]) -> None:
     folder = lab.node_folder(node.name)
     folder.mkdir(mode=0o700)
     host_key = folder / "ssh_host_ed25519_key"
@@ -218,7 +163,8 @@ def _write_seed(
         host_key=host_key,
         authorized_key=keys.public_half(lab.identity),
         guarded_password=lab.guarded_password.read_text().strip(),
-        repository=repository_address,
+        kind=kinds.kind(node.kind),
+        repository=f"{url}/{node.kind}",
         programs=programs,
         endpoints=objects.ENDPOINTS if lab.control_plane else (),
     )
@@ -244,7 +190,7 @@ def _power_on(lab: Lab, node: LabNode) -> Lab:
     process = machine.start(
         machine.Machine(
             folder=lab.node_folder(node.name),
-            image=Image(folder=lab.image),
+            image=Image(folder=node.image),
             memory=lab.memory,
             address=node.address,
             port=node.port,
@@ -317,6 +263,7 @@ def down(folder: Path) -> bool:
         end(lab.server)
     for name in _LAB_FILES:
         (folder / name).unlink(missing_ok=True)
+    _remove(lab.repositories, {node.kind for node in lab.nodes})
     if lab.control_plane:
         shutil.rmtree(lab.control_folder, ignore_errors=True)
     _remove(folder, (state.state_file(folder).name,))

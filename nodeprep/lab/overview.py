@@ -6,8 +6,8 @@ from nodeprep.lab.process import Process, running
 from nodeprep.lab.readiness import shows_banner
 from nodeprep.lab.state import Lab, LabNode
 
-_Row = tuple[str, str, str, str]
-_HEAD = ("NODE", "ADDRESS", "PID", "STATE")
+_Row = tuple[str, str, str, str, str]
+_HEAD = ("NODE", "ADDRESS", "KIND", "PID", "STATE")
 
 
 def table(lab: Lab) -> str:
@@ -21,7 +21,8 @@ def table(lab: Lab) -> str:
 
 
 def _row(node: LabNode) -> _Row:
-    return (node.name, f"{node.address}:{node.port}", _pid(node.process), condition(node))
+    address = f"{node.address}:{node.port}"
+    return (node.name, address, node.kind, _pid(node.process), condition(node))
 
 
 def _control_rows(lab: Lab) -> Iterator[_Row]:
@@ -31,7 +32,7 @@ def _control_rows(lab: Lab) -> Iterator[_Row]:
     ports = {"kube-apiserver": plane.port, "etcd": plane.etcd_port}
     for name, process in lab.control_processes:
         state = "up" if running(process) else "not running"
-        yield (name, f"127.0.0.1:{ports[name]}", _pid(process), state)
+        yield (name, f"127.0.0.1:{ports[name]}", "-", _pid(process), state)
 
 
 def _pid(process: Process | None) -> str:

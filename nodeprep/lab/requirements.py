@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nodeprep.errors import LabError
+from nodeprep.lab.kinds import kind
 from nodeprep.lab.programs import as_root, find
 from nodeprep.lab.settings import NODE_PORT, Settings
 
@@ -25,6 +26,8 @@ PROGRAMS: Mapping[str, str] = {
 }
 # Only to build Kubernetes' programs from their source.
 BUILD_PROGRAMS: Mapping[str, str] = {"dpkg-source": "dpkg-dev"}
+# Only for nodes whose packages come through rpm.
+RPM_PROGRAMS: Mapping[str, str] = {"rpmbuild": "rpm", "createrepo_c": "createrepo-c"}
 # Only those who are not root need a namespace in which they are.
 NAMESPACE_PROGRAMS: Mapping[str, str] = {"unshare": "util-linux", "newuidmap": "uidmap"}
 
@@ -55,8 +58,9 @@ def check(settings: Settings) -> None:
 
 def _programs(settings: Settings) -> Mapping[str, str]:
     build = BUILD_PROGRAMS if settings.kube_proxy or settings.cluster else {}
+    rpm = RPM_PROGRAMS if any(kind(name).rpm_names is not None for name in settings.kinds) else {}
     namespaces = {} if os.geteuid() == 0 else NAMESPACE_PROGRAMS
-    return {**PROGRAMS, **build, **namespaces}
+    return {**PROGRAMS, **build, **rpm, **namespaces}
 
 
 def report(problems: list[str]) -> str:
@@ -116,7 +120,7 @@ def _memory(settings: Settings) -> tuple[int, str]:
 def _cache_space(settings: Settings) -> int:
     """Return what is wanted for the things that the cache has not yet."""
     spaces = {
-        "image": _IMAGE_SPACE,
+        **{f"image-{name}": _IMAGE_SPACE for name in settings.kinds},
         "kube-proxy": _BUILD_SPACE if settings.kube_proxy else 0,
         "kube-apiserver": _BUILD_SPACE if settings.cluster else 0,
     }

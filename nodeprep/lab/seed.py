@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeprep.lab.kinds import Kind
 from nodeprep.lab.programs import as_root, run
 
 # Room for the file system itself, beside what is put into it: it grows with its size.
@@ -25,14 +26,16 @@ _SECRET = 0o600
 class Seed:
     """What one node is told.
 
-    ``programs`` are copied into its /usr/local/bin. ``endpoints`` are addresses, each of which
-    gets a network namespace and a server there; without any the node has none of that.
+    ``repository`` is the URL of packages of its ``kind``. ``programs`` are copied into its
+    /usr/local/bin. ``endpoints`` are addresses, each of which gets a network namespace and a server
+    there; without any the node has none of that.
     """
 
     hostname: str
     host_key: Path
     authorized_key: str
     guarded_password: str
+    kind: Kind
     repository: str
     programs: tuple[Path, ...] = ()
     endpoints: tuple[str, ...] = ()
@@ -46,7 +49,7 @@ class Seed:
             "etc/ssh/ssh_host_ed25519_key": (_SECRET, self.host_key.read_text()),
             "etc/ssh/ssh_host_ed25519_key.pub": (0o644, public.read_text()),
             "etc/ssh/lab_authorized_keys": (0o644, f"{self.authorized_key}\n"),
-            "etc/apt/sources.list": (0o644, f"deb [trusted=yes] {self.repository} ./\n"),
+            self.kind.source: (0o644, self.kind.source_text.format(url=self.repository)),
         }
         if self.endpoints:
             files["etc/lab-endpoints"] = (0o644, "".join(f"{one}\n" for one in self.endpoints))

@@ -3,13 +3,15 @@
 import ipaddress
 import os
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
 from nodeprep.errors import UsageError
+from nodeprep.lab.kinds import APT, kind
 
 NODE_PORT = 2222
 # What the product installs on nodes, and what its tests need there.
-NODE_PACKAGES = ("conntrack", "curl", "ipset", "ipvsadm", "nftables")
+NODE_PACKAGES = ("conntrack", "curl", "ipset", "iptables", "ipvsadm", "nftables")
 _FIRST_HOST = 11
 _MOST_NODES = 200
 _LEAST_MEMORY = 256
@@ -20,9 +22,10 @@ DEFAULT_MEMORY = 384
 class Settings:
     """What ``up`` is asked for. Memory is in MiB a node; network is the first three bytes.
 
-    ``cluster`` brings a kube-proxy too.
+    ``cluster`` brings a kube-proxy too. ``kinds`` are dealt out to the nodes in turn.
 
-    Raises UsageError if it cannot be: a network outside 127/8, no node, too little memory.
+    Raises UsageError if it cannot be: a network outside 127/8, no node, too little memory, a kind
+    that is unknown or that no node is left for.
     """
 
     folder: Path
@@ -32,6 +35,7 @@ class Settings:
     network: str = "127.77.0"
     kube_proxy: bool = False
     cluster: bool = False
+    kinds: tuple[str, ...] = (APT.name,)
     packages: tuple[str, ...] = field(default=NODE_PACKAGES)
 
     def __post_init__(self) -> None:
@@ -43,11 +47,23 @@ class Settings:
             raise UsageError(
                 f"not a network of this machine alone: {self.network}", hint="--network 127.77.0"
             )
+        for name in self.kinds or ("",):
+            kind(name)
+        if self.nodes < len(self.kinds):
+            raise UsageError(
+                f"{len(self.kinds)} kinds of nodes, and {self.nodes} nodes",
+                hint=f"--nodes {len(self.kinds)}",
+            )
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Return each node's address: the network's .11, .12 and so on."""
         return tuple(f"{self.network}.{_FIRST_HOST + number}" for number in range(self.nodes))
+
+    @property
+    def kind_of_each(self) -> tuple[str, ...]:
+        """Return each node's kind: they take turns."""
+        return tuple(islice(cycle(self.kinds), self.nodes))
 
 
 def _is_loopback(network: str) -> bool:

@@ -9,14 +9,19 @@ from typing import Any
 from nodeprep.errors import LabError, UsageError
 from nodeprep.lab.process import Process
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabNode:
-    """One node: where it answers, and the QEMU process that it is (None: not started)."""
+    """One node: where it answers, and the QEMU process that it is (None: not started).
+
+    ``kind`` is the name of its package manager, ``image`` the folder of the image it boots.
+    """
 
     name: str
+    kind: str
+    image: Path
     address: str
     port: int
     machine_id: str
@@ -42,7 +47,6 @@ class Lab:
     """A lab that is, or was, up. Memory is in MiB a node, paths are absolute."""
 
     folder: Path
-    image: Path
     accelerator: str
     memory: int
     nodes: tuple[LabNode, ...]
@@ -68,6 +72,11 @@ class Lab:
     def guarded_password(self) -> Path:
         """What sudo asks the user ``guarded`` for."""
         return self.folder / "guarded-password"
+
+    @property
+    def repositories(self) -> Path:
+        """What nodes install: a folder for each kind, with its packages."""
+        return self.folder / "packages"
 
     @property
     def kubeconfig(self) -> Path:
@@ -152,9 +161,9 @@ def load(folder: Path) -> Lab:
 
 def to_json(lab: Lab) -> str:
     """Return the state file's text."""
-    fields = asdict(lab) | {"version": _VERSION, "image": str(lab.image)}
+    fields = asdict(lab) | {"version": _VERSION}
     del fields["folder"]
-    return json.dumps(fields, indent=2) + "\n"
+    return json.dumps(fields, indent=2, default=str) + "\n"
 
 
 def from_json(folder: Path, text: str) -> Lab:
@@ -163,20 +172,18 @@ def from_json(folder: Path, text: str) -> Lab:
         fields = json.loads(text)
         if fields.pop("version") != _VERSION:
             raise ValueError("it was written by another version")  # noqa: TRY301
-        image = Path(fields.pop("image"))
         server = _process(fields.pop("server"))
         plane = _control_plane(fields.pop("control_plane", None))
         nodes = tuple(_nodes(fields.pop("nodes")))
-        return Lab(
-            folder=folder, image=image, server=server, control_plane=plane, nodes=nodes, **fields
-        )
+        return Lab(folder=folder, server=server, control_plane=plane, nodes=nodes, **fields)
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"cannot read {state_file(folder)}: {error}") from error
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Iterable[LabNode]:
     for row in rows:
-        yield LabNode(**(row | {"process": _process(row["process"])}))
+        own = {"image": Path(row["image"]), "process": _process(row["process"])}
+        yield LabNode(**(row | own))
 
 
 def _control_plane(fields: dict[str, Any] | None) -> ControlPlane | None:

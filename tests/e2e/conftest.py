@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.lab import lifecycle
+from nodeprep.lab.kinds import APT
 from nodeprep.lab.settings import NODE_PACKAGES, Settings, default_cache
 from nodeprep.lab.state import Lab
 from tests.e2e.operator_of import Operator, run
@@ -14,15 +15,17 @@ from tests.e2e.serving import serve, write_wishes
 
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab for each file, of one node where it does not say more, in the file's own network.
+    """A lab for each file, in the file's own network: files may run side by side.
 
-    So files may run side by side.
+    It has a node of each of the file's ``KINDS``, or as many of Debian's own as it says; else one.
     """
+    kinds = getattr(request.module, "KINDS", (APT.name,))
     folder = tmp_path_factory.mktemp("e2e") / "lab"
     settings = Settings(
         folder=folder,
         cache=default_cache(),
-        nodes=getattr(request.module, "NODES", 1),
+        nodes=getattr(request.module, "NODES", len(kinds)),
+        kinds=kinds,
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
         cluster=getattr(request.module, "CLUSTER", False),
@@ -47,7 +50,7 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 @pytest.fixture(scope="module")
 def node(lab: Lab) -> Operator:
-    """The one node of the lab."""
+    """The first node of the lab, and in most files the only one."""
     return Operator(lab=lab, name="node1")
 
 

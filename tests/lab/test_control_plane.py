@@ -107,8 +107,8 @@ def test_a_cluster_reads_back_as_it_was_written() -> None:
 
 def test_a_cluster_is_a_part_of_the_overview() -> None:
     assert table(CLUSTER).splitlines()[3:] == [
-        "kube-apiserver  127.0.0.1:6443    -    not running",
-        "etcd            127.0.0.1:2379    -    not running",
+        "kube-apiserver  127.0.0.1:6443    -       -    not running",
+        "etcd            127.0.0.1:2379    -       -    not running",
     ]
 
 

@@ -4,7 +4,10 @@ import io
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from nodeprep.lab import image, objects, seed
+from nodeprep.lab.kinds import APT, DNF, KINDS, ZYPPER, Kind
 from nodeprep.lab.mirror import Mirror
 
 SEED_FILES = {
@@ -18,21 +21,44 @@ def entries(archive: bytes) -> dict[str, tarfile.TarInfo]:
         return {entry.name: entry for entry in opened}
 
 
-def test_equal_files_make_an_equal_tar() -> None:
-    assert image.guest_files() == image.guest_files()
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_equal_files_make_an_equal_tar(kind: Kind) -> None:
+    assert image.guest_files(kind) == image.guest_files(kind)
 
 
-def test_everything_in_the_image_is_roots_and_only_scripts_may_be_run() -> None:
-    found = entries(image.guest_files())
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_everything_in_the_image_is_roots_and_only_scripts_may_be_run(kind: Kind) -> None:
+    found = entries(image.guest_files(kind))
     assert {entry.uid for entry in found.values()} == {0}
     assert found["usr/lib/nodeprep-lab/seed"].mode == 0o755
     assert found["usr/lib/nodeprep-lab/customize"].mode == 0o755
     assert found["etc/ssh/sshd_config.d/lab.conf"].mode == 0o644
 
 
+def test_a_kind_brings_the_settings_of_its_own_package_manager_alone() -> None:
+    settings = {"etc/apt/apt.conf.d/90lab", "etc/rpm/macros"}
+    assert settings & {*entries(image.guest_files(APT))} == {"etc/apt/apt.conf.d/90lab"}
+    assert settings & {*entries(image.guest_files(DNF))} == {"etc/rpm/macros"}
+    assert settings & {*entries(image.guest_files(ZYPPER))} == {"etc/rpm/macros"}
+
+
+def test_only_an_apt_node_is_made_with_apt() -> None:
+    mirror = Mirror(archives=(), options=())
+    for kind, variant, program in (
+        (APT, "minbase", "iptables"),
+        (DNF, "essential", "dnf"),
+        (ZYPPER, "essential", "zypper"),
+    ):
+        command = image.bootstrap_command(Path("/build"), mirror, kind)
+        (included,) = [word for word in command if word.startswith("--include=")]
+        assert f"--variant={variant}" in command
+        assert program in included.removeprefix("--include=").split(",")
+        assert ("iptables" in included) == (kind is APT)
+
+
 def test_mmdebstrap_gets_the_hosts_proxy() -> None:
     mirror = Mirror(archives=(), options=('Acquire::http::Proxy "http://proxy.example:3128";',))
-    command = image.bootstrap_command(Path("/build"), mirror)
+    command = image.bootstrap_command(Path("/build"), mirror, APT)
     assert '--aptopt=Acquire::http::Proxy "http://proxy.example:3128";' in command
     assert command[-3:] == ["bookworm", "/build/root.tar", "/build/sources.list"]
 
@@ -43,7 +69,7 @@ def test_a_seed_keeps_a_private_key_private() -> None:
     assert {entry.uid for entry in found.values()} == {0}
 
 
-def seed_of(folder: Path, **more: tuple[str, ...]) -> seed.Seed:
+def seed_of(folder: Path, kind: Kind = APT, **more: tuple[str, ...]) -> seed.Seed:
     (folder / "key").write_text("PRIVATE")
     (folder / "key.pub").write_text("ssh-ed25519 AAAA node1")
     return seed.Seed(
@@ -51,7 +77,8 @@ def seed_of(folder: Path, **more: tuple[str, ...]) -> seed.Seed:
         host_key=folder / "key",
         authorized_key="ssh-ed25519 BBBB",
         guarded_password="canary",
-        repository="http://10.0.2.2:8000",
+        kind=kind,
+        repository=f"http://10.0.2.2:8000/{kind.name}",
         **more,  # type: ignore[arg-type]
     )
 
@@ -60,8 +87,25 @@ def test_a_seed_says_who_a_node_is(tmp_path: Path) -> None:
     files = {name: text for name, (_, text) in seed_of(tmp_path).files().items()}
     assert files["etc/hostname"] == "node1\n"
     assert files["etc/ssh/lab_authorized_keys"] == "ssh-ed25519 BBBB\n"
-    assert files["etc/apt/sources.list"] == "deb [trusted=yes] http://10.0.2.2:8000 ./\n"
     assert "canary" not in "".join(files.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "line"),
+    [
+        (APT, "etc/apt/sources.list", "deb [trusted=yes] http://10.0.2.2:8000/apt ./"),
+        (DNF, "etc/yum.repos.d/lab.repo", "baseurl=http://10.0.2.2:8000/dnf"),
+        (ZYPPER, "etc/zypp/repos.d/lab.repo", "baseurl=http://10.0.2.2:8000/zypper"),
+    ],
+    ids=KINDS,
+)
+def test_a_seed_says_where_packages_are_in_its_kinds_own_file(
+    tmp_path: Path, kind: Kind, path: str, line: str
+) -> None:
+    files = {name: text for name, (_, text) in seed_of(tmp_path, kind).files().items()}
+    assert line in files[path].splitlines()
+    others = {one.source for one in KINDS.values()} - {path}
+    assert not others & {*files}
 
 
 def test_only_a_node_of_a_cluster_has_endpoints(tmp_path: Path) -> None:

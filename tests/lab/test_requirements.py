@@ -58,6 +58,29 @@ def test_what_is_built_from_source_needs_what_unpacks_it(
         assert ("dpkg-dev" in caught.value.hint) == needed
 
 
+@pytest.mark.parametrize(
+    ("kinds", "needed"), [(("apt",), False), (("dnf",), True), (("apt", "zypper"), True)]
+)
+def test_only_kinds_with_rpm_need_what_makes_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], *, needed: bool
+) -> None:
+    monkeypatch.setattr(requirements, "find", lambda _: None)
+    with pytest.raises(LabError) as caught:
+        requirements.check(settings(tmp_path, kinds=kinds))
+    packages = caught.value.hint.split()
+    assert ("rpm" in packages, "createrepo-c" in packages) == (needed, needed)
+
+
+def test_each_kind_is_an_image_that_needs_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = type("Usage", (), {"free": 0})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: nothing)
+    (tmp_path / "cache" / "image-apt-0123").mkdir(parents=True)
+    with pytest.raises(LabError, match="for what is built once: 6144 MiB wanted"):
+        requirements.check(settings(tmp_path, kinds=("apt", "dnf", "zypper")))
+
+
 def test_a_control_plane_needs_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requirements, "available_memory", lambda _: 0)
     with pytest.raises(LabError, match="for 1 nodes and the control plane: 954 MiB wanted"):
@@ -86,6 +109,10 @@ def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
         {"network": "127.77"},
         {"network": "127.77.0.1"},
         {"network": "127.77.0,guestfwd=x"},
+        {"kinds": ("pacman",)},
+        {"kinds": ("",)},
+        {"kinds": ()},
+        {"kinds": ("apt", "dnf"), "nodes": 1},
     ],
 )
 def test_a_lab_that_cannot_be_is_refused(tmp_path: Path, wish: dict[str, object]) -> None:
@@ -95,6 +122,18 @@ def test_a_lab_that_cannot_be_is_refused(tmp_path: Path, wish: dict[str, object]
 
 def test_nodes_count_from_eleven(tmp_path: Path) -> None:
     assert settings(tmp_path, nodes=2).addresses == ("127.77.7.11", "127.77.7.12")
+
+
+def test_kinds_are_dealt_out_to_the_nodes_in_turn(tmp_path: Path) -> None:
+    assert settings(tmp_path, nodes=3).kind_of_each == ("apt", "apt", "apt")
+    mixed = settings(tmp_path, nodes=5, kinds=("apt", "dnf", "zypper"))
+    assert mixed.kind_of_each == ("apt", "dnf", "zypper", "apt", "dnf")
+
+
+def test_an_unknown_kind_is_answered_with_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'pacman'") as caught:
+        settings(tmp_path, kinds=("apt", "pacman"))
+    assert caught.value.hint == "--kinds apt,dnf,zypper"
 
 
 def test_folders_follow_the_xdg_specification(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,21 @@ from nodeprep.lab.state import Lab, LabNode
 
 LAB = Lab(
     folder=Path("/lab"),
-    image=Path("/cache/image"),
     accelerator="kvm",
     memory=384,
     nodes=(
-        LabNode(name="node1", address="127.77.0.11", port=2222, machine_id="a" * 32),
+        LabNode(
+            name="node1",
+            kind="apt",
+            image=Path("/cache/image-apt"),
+            address="127.77.0.11",
+            port=2222,
+            machine_id="a" * 32,
+        ),
         LabNode(
             name="node2",
+            kind="zypper",
+            image=Path("/cache/image-zypper"),
             address="127.77.0.12",
             port=2222,
             machine_id="b" * 32,
@@ -36,7 +44,7 @@ def test_a_lab_reads_back_as_it_was_written() -> None:
     assert state.from_json(LAB.folder, state.to_json(LAB)) == LAB
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 0}', '{"version": 1}', "torn {"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 1}', '{"version": 2}', "torn {"])
 def test_a_state_file_that_cannot_be_read_says_so(text: str) -> None:
     with pytest.raises(LabError, match="cannot read /lab/lab"):
         state.from_json(LAB.folder, text)
@@ -79,8 +87,8 @@ def test_the_inventory_names_keys_known_hosts_and_nodes() -> None:
         "config": "none",
     }
     assert inventory["nodes"] == [
-        {"name": "node1", "address": "127.77.0.11"},
-        {"name": "node2", "address": "127.77.0.12"},
+        {"name": "node1", "address": "127.77.0.11", "labels": {"package_manager": "apt"}},
+        {"name": "node2", "address": "127.77.0.12", "labels": {"package_manager": "zypper"}},
     ]
 
 
@@ -93,7 +101,7 @@ def test_known_hosts_puts_a_port_in_brackets() -> None:
 
 def test_a_node_whose_process_is_gone_is_not_running() -> None:
     assert table(LAB).splitlines() == [
-        "NODE   ADDRESS           PID  STATE",
-        "node1  127.77.0.11:2222  -    not running",
-        "node2  127.77.0.12:2222  7    not running",
+        "NODE   ADDRESS           KIND    PID  STATE",
+        "node1  127.77.0.11:2222  apt     -    not running",
+        "node2  127.77.0.12:2222  zypper  7    not running",
     ]

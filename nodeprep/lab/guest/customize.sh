@@ -17,6 +17,7 @@ rm -f /var/lib/dbus/machine-id
 rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list.d/*
 : > /etc/apt/sources.list
 echo "nameserver 10.0.2.3" > /etc/resolv.conf
+[ ! -e /usr/lib/nodeprep-lab/rpm-base ] || /usr/lib/nodeprep-lab/rpm-base
 # The kernel's command line mounts the only disk there is.
 : > /etc/fstab
 
