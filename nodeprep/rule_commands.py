@@ -156,7 +156,12 @@ def _comes_back(outcome: Outcome, topic: Removal) -> bool:
 
 
 def _nothing(outcomes: Sequence[Outcome]) -> str:
-    return "\n".join([*text.errors(outcomes), "no such rule; nothing was changed"])
+    unread = [
+        f"{outcome.node.name}: {finding.name}: {finding.actual}"
+        for outcome in outcomes
+        for finding in outcome.findings
+    ]
+    return "\n".join([*text.errors(outcomes), *unread, "no such rule; nothing was changed"])
 
 
 def _together(seen: Sequence[Outcome], done: Sequence[Outcome]) -> list[Outcome]:

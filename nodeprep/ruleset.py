@@ -213,8 +213,19 @@ class Removal(Listing):
         return tuple(_removed(rule) for rule in self.chosen(facts))
 
     def findings(self, _: Node, facts: Facts, /) -> tuple[Finding, ...]:
-        """Say of each of them that it is there."""
-        return tuple(
+        """Say of each of them that it is there, and of each place that it could not be read."""
+        unread = (
+            Finding(
+                topic=NAME,
+                name=place,
+                status=Status.FAIL,
+                actual="its rules could not be read",
+                wanted="read",
+                hint="iptables-save on the node says why",
+            )
+            for place in found(facts).unread
+        )
+        there = (
             Finding(
                 topic=NAME,
                 name=str(rule),
@@ -225,6 +236,7 @@ class Removal(Listing):
             )
             for rule in self.chosen(facts)
         )
+        return (*there, *unread)
 
 
 def _removed(rule: Rule) -> Change:

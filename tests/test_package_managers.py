@@ -202,3 +202,12 @@ def test_what_could_not_be_staged_is_not_noted(shell: str, bin_: Path) -> None:
     said = machine.run(installing(manager("rpm-ostree")) + "step || echo failed\n").decode()
     assert said.splitlines()[-1] == "failed"
     assert list(machine.work.iterdir()) == []
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (4, 4), (102, 0), (106, 0), (104, 104)])
+def test_what_zypper_adds_to_a_success_is_no_failure(
+    shell: str, bin_: Path, code: int, ends: int
+) -> None:
+    stand_in(bin_, "zypper", f"exit {code}")
+    script = installing(manager("zypper")) + "step; echo $?\n"
+    assert with_programs(bin_, shell).run(script).decode() == f"{ends}\n"

@@ -194,6 +194,14 @@ def test_what_is_still_there_is_a_failure() -> None:
     assert [change.subject for change in topic.changes(NODE, facts)] == [finding.name]
 
 
+def test_a_place_that_could_not_be_read_is_a_failure_too() -> None:
+    topic = removal(Wanted(query=Query(), comment="my set"))
+    facts = Facts({"rules": parse("@ nft 4\n# unread\n@ nft 6\n*nat\n")})
+    (finding,) = topic.findings(NODE, facts)
+    assert (finding.status, finding.name) == (Status.FAIL, "nft 4")
+    assert topic.changes(NODE, facts) == ()
+
+
 def test_a_node_is_asked_for_no_more_than_is_meant() -> None:
     script = probe.script(NODE, (removal(Wanted(query=Query(), comment="it's")),), "n").reveal()
     assert "text='' awk" in script

@@ -211,10 +211,13 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     return (*filter(None, (written,)), *read)
 
 
-# Only its configuration: SIGHUP would start its DNS plugin anew (NetworkManager(8)). A device that
-# it lets go of goes a moment later.
+_BUS_NAME = "org.freedesktop.NetworkManager"
+
+# Only its configuration: SIGHUP would start its DNS plugin anew (NetworkManager(8)). nmcli has no
+# word for that before 1.22. A device that it lets go of goes a moment later.
 _RELOAD = f"""\
-nmcli general reload conf || return
+nmcli general reload conf ||
+  busctl call {_BUS_NAME} /org/freedesktop/NetworkManager {_BUS_NAME} Reload u 1 || return
 tries=0
 while [ $tries -lt 5 ] && nmcli -t -f DEVICE,STATE device | grep -E '^({"|".join(DEVICES)}):' |
   grep -qv ':unmanaged$'; do

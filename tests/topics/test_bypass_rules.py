@@ -322,6 +322,22 @@ def test_the_watch_moves_it_by_itself_and_ends(inside: Namespace) -> None:
 
 
 @NEEDS_ROOT
+def test_a_chain_that_could_not_be_read_is_not_taken_for_one_that_is_not_there(
+    inside: Namespace,
+) -> None:
+    inside.apply(BOTH, TOPICS)
+    for name in ("iptables-nft", "iptables", "iptables-legacy"):
+        inside.ask(f"mkdir -p /run/bin; printf '#!/bin/sh\\nexit 4\\n' >/run/bin/{name}")
+    inside.ask("chmod +x /run/bin/*")
+    inside.ask(f"sed 's,^PATH=,&/run/bin:,' {SCRIPT} >/run/busy.sh; cp {RECORD} /run/before")
+    for verb in ("place", "forget myset"):
+        said = inside.run(f"sh /run/busy.sh {verb} || echo failed\n").decode()
+        assert "the rules of nat PREROUTING (IPv4) could not be read" in said
+        assert said.endswith("failed\n")
+    inside.ask(f"cmp {RECORD} /run/before")
+
+
+@NEEDS_ROOT
 def test_where_kube_proxy_is_in_the_legacy_tables_the_rules_are_too(inside: Namespace) -> None:
     inside.apply(WANTED, TOPICS)
     inside.ask(START_OF_KUBE_PROXY.replace("iptables", "iptables-legacy"))

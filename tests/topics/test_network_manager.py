@@ -59,7 +59,7 @@ def test_it_is_told_in_a_file_of_our_own_and_reads_no_more_than_its_configuratio
     assert "+unmanaged-devices+=interface-name:kube-ipvs0;interface-name:nodelocaldns" in (
         written.diff.splitlines()
     )
-    assert str(read_.action).startswith("nmcli general reload conf || return\n")
+    assert str(read_.action).startswith("nmcli general reload conf ||\n  busctl call ")
 
 
 def test_one_that_is_installed_and_does_not_run_gets_its_file_and_is_left_alone() -> None:

@@ -119,10 +119,16 @@ transaction() {
     "$reading$action"
 }
 
-# A chain that is not there is for somebody else to make.
+# A chain that is not there is for somebody else to make, and iptables says 1 of it. Any other
+# failure, of a lock that is held for long, say, tells nothing of the chain.
 change_in() {
   tries=0
-  while now=$(listed "$2" "$3" "$4" "$5"); do
+  while :; do
+    now=$(listed "$2" "$3" "$4" "$5") || {
+      [ "$?" -ne 1 ] || return 0
+      echo "the rules of $4 $5 (IPv$3) could not be read"
+      return 1
+    }
     change=$(transaction "$@")
     [ "$change" ] || return 0
     if [ "$tries" -eq 3 ]; then
@@ -132,7 +138,6 @@ change_in() {
     tries=$((tries + 1))
     printf '%s\n' "$change" | restored "$2" "$3" && echo "changed the rules of $4 $5 (IPv$3)"
   done
-  return 0
 }
 
 in_each_chain() {
