@@ -1,8 +1,8 @@
 """Package managers: how each is recognised, asked, and told to install without upgrading anything.
 
 A package manager is one :class:`Manager` value; adding one is adding a value. Each waits for a
-busy lock, and gives up after :data:`LOCK_SECONDS`. With a directory of packages on the node, no
-repository is asked.
+busy lock, but not for ever: docs/topics.md tells how long. With a directory of packages on the
+node, no repository is asked.
 """
 
 import re
@@ -181,7 +181,13 @@ def _with_yum(names: tuple[str, ...], directory: str, program: str = "yum") -> s
     return f"{_loose_rpms(directory)}\n{install} --disablerepo='*' install \"$@\""
 
 
-def _rpm_family(name: str, found: str, install: Callable[[tuple[str, ...], str], str]) -> Manager:
+def _rpm_family(
+    name: str,
+    found: str,
+    install: Callable[[tuple[str, ...], str], str],
+    *,
+    at_next_boot: bool = False,
+) -> Manager:
     return Manager(
         name=name,
         found=found,
@@ -189,6 +195,7 @@ def _rpm_family(name: str, found: str, install: Callable[[tuple[str, ...], str],
         query=_RPM_QUERY,
         parse=parse_versions,
         install=install,
+        at_next_boot=at_next_boot,
     )
 
 
@@ -247,25 +254,19 @@ def _for_next_boot(command: str, busy: str) -> Callable[[tuple[str, ...], str], 
     return statements
 
 
-RPM_OSTREE = Manager(
-    name="rpm-ostree",
-    found=f"[ -e /run/ostree-booted ] && {_has('rpm-ostree')}",
-    names=_RPM_NAMES,
-    query=_RPM_QUERY,
-    parse=parse_versions,
-    install=_for_next_boot(
+RPM_OSTREE = _rpm_family(
+    "rpm-ostree",
+    f"[ -e /run/ostree-booted ] && {_has('rpm-ostree')}",
+    _for_next_boot(
         f"{_LIMIT} rpm-ostree install --idempotent --allow-inactive", "'Transaction in progress'"
     ),
     at_next_boot=True,
 )
 # --continue: a snapshot that waits for its reboot already is built on, not thrown away.
-TRANSACTIONAL_UPDATE = Manager(
-    name="transactional-update",
-    found=f"{_has('transactional-update')} && [ ! -w /usr ]",
-    names=_RPM_NAMES,
-    query=_RPM_QUERY,
-    parse=parse_versions,
-    install=_for_next_boot(
+TRANSACTIONAL_UPDATE = _rpm_family(
+    "transactional-update",
+    f"{_has('transactional-update')} && [ ! -w /usr ]",
+    _for_next_boot(
         f"{_LIMIT} transactional-update --non-interactive --continue pkg install", "lock"
     ),
     at_next_boot=True,

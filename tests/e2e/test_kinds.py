@@ -126,6 +126,8 @@ def test_a_bare_node_lacks_packages_by_the_names_of_its_family(lab: Lab) -> None
 def test_apply_makes_all_of_them_ready_and_leaves_what_is_foreign(
     lab: Lab, fleet: Mapping[str, Operator], before: Mapping[str, tuple[str, str]]
 ) -> None:
+    marks = ("THEIRS", "not yours", "192.0.2.7", "192.0.2.80:80", "somaxconn", "enabled", "active")
+    assert all(mark in "".join(seen) for seen in before.values() for mark in marks)
     nodeprep(lab, 0, "apply")
     after = on_each(fleet, lambda _, node: (node.ask(KERNEL), node.ask(UNIT)))
     assert after == before
