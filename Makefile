@@ -34,7 +34,7 @@ bench: $(STAMP) lab-packages
 	$(BIN)/python bench/switch_gap.py
 
 test: test-packages check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m lab
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

@@ -3,6 +3,7 @@
 kube-proxy is Debian's 1.20. Nothing of others is touched, and there is always a way back.
 """
 
+import json
 import re
 import signal
 import time
@@ -47,7 +48,7 @@ def test_iptables_to_ipvs_loses_no_connection_and_nothing_of_others(serving: Ope
     before = foreign(serving)
     with held(serving) as one, load(serving) as many:
         switch(serving, "ipvs").check(0)
-    assert many["failed"] == 0, many
+    assert many["failed"] == 0, json.dumps(many)
     assert many["attempted"] > 100
     assert one["alive"]
     assert is_clean(serving, "ipvs")
@@ -68,7 +69,7 @@ def test_ipvs_to_iptables_keeps_an_open_connection_until_it_ends(serving: Operat
         out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert "still open" not in out
-    assert many["failed"] == 0, many
+    assert many["failed"] == 0, json.dumps(many)
     assert is_clean(serving, "iptables")
     assert foreign(serving) == before
 
@@ -86,7 +87,7 @@ def test_without_ipset_it_falls_back_is_found_out_and_goes_back(serving: Operato
     assert "back as it was" in run.out
     assert serving.ask(f"sha256sum {CONFIG}") == before
     assert is_clean(serving, "iptables")
-    assert many["failed"] == 0, many
+    assert many["failed"] == 0, json.dumps(many)
 
 
 def test_a_node_that_cannot_be_reached_goes_back_by_itself(serving: Operator) -> None:
@@ -101,7 +102,7 @@ def test_a_node_that_cannot_be_reached_goes_back_by_itself(serving: Operator) ->
     assert "went back by itself" in out
     assert serving.ask(f"sha256sum {CONFIG}") == before
     assert is_clean(serving, "iptables")
-    assert many["failed"] == 0, many
+    assert many["failed"] == 0, json.dumps(many)
 
 
 def test_a_second_roll_is_told_of_the_one_that_was_cut_short(serving: Operator) -> None:
@@ -120,4 +121,4 @@ def test_a_finished_roll_is_taken_back_to_the_very_files(serving: Operator) -> N
         serving.nodeprep("rollback", run, *QUICK).check(0)
     assert serving.ask(f"cat {CONFIG}") == before
     assert is_clean(serving, "iptables")
-    assert many["failed"] == 0, many
+    assert many["failed"] == 0, json.dumps(many)

@@ -6,6 +6,7 @@ and for the first verb of the second; for each verb of all three, which takes th
 where NODEPREP_EVERY_EFFECT=1 says so.
 """
 
+import json
 import os
 import re
 import signal
@@ -50,7 +51,7 @@ def test_killed_at_every_effect_it_is_resumed_and_loses_nothing(
     for number, (node, many) in enumerate(zip(fleet, came, strict=True)):
         assert {one[number] for one in [*seen, new]} == {old[number], new[number]}, "a third state"
         assert is_clean(node, "ipvs")
-        assert many["failed"] == 0, many
+        assert many["failed"] == 0, json.dumps(many)
         assert many["attempted"] > 100
 
 
