@@ -112,6 +112,7 @@ class KubeProxy:
 
     mode: Mode = "ipvs"
     style: Literal["config", "flags", "unmanaged"] = "config"
+    managed_by: Literal["systemd", "daemonset"] = "systemd"
     run: Literal["if-present", "required", "never"] = "if-present"
     version: str | None = None
     binary: str = "/usr/local/bin/kube-proxy"
@@ -276,6 +277,10 @@ class Facts:
         """What stands at ``path``; a path that was not asked for counts as absent."""
         return self.files.get(path, FileState(path=path))
 
+    def joined(self, more: "Facts") -> "Facts":
+        """Return these facts and ``more``; where both know one, ``more`` counts."""
+        return Facts({**self.values, **more.values}, {**self.files, **more.files})
+
 
 # --- the difference -------------------------------------------------------------------------
 
@@ -294,7 +299,8 @@ class Change:
 
     ``action`` holds the shell statements; ``diff`` is a unified diff, empty where there is no
     file or where the file is a secret. A ``disruptive`` change touches a service that runs now: it
-    waits until nothing before it in the story is beyond mending.
+    waits until nothing before it in the story is beyond mending. ``place`` is where it is made: on
+    the node itself, or where the cluster's ``kubectl`` runs.
     """
 
     topic: str
@@ -304,6 +310,7 @@ class Change:
     guard: Guard | None = None
     diff: str = ""
     disruptive: bool = False
+    place: Literal["node", "cluster"] = "node"
 
 
 APPLY = "nodeprep apply"

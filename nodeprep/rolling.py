@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 
 from nodeprep import apply, runner
 from nodeprep.errors import (
@@ -25,7 +26,7 @@ from nodeprep.errors import (
     Unreachable,
 )
 from nodeprep.journal import Journal
-from nodeprep.model import Facts, Finding, Node, Outcome, Status
+from nodeprep.model import Change, Facts, Finding, Node, Outcome, Status
 from nodeprep.rollout import gates, preflight, replay, way_back
 from nodeprep.rollout.machine import (
     Act,
@@ -43,6 +44,7 @@ from nodeprep.rollout.machine import (
     step,
 )
 from nodeprep.rollout.switching import Aim, Kind
+from nodeprep.story import Topic
 from nodeprep.topics import system
 from nodeprep.transport import Limits, Passwords, Session, connect, run_here
 
@@ -134,19 +136,30 @@ class Contact:
 
 @dataclass(frozen=True, kw_only=True)
 class Hand:
-    """What performs verbs on one node. ``touched`` says that something was begun on it before."""
+    """What performs verbs on one node.
+
+    ``cluster`` is the way to where ``kubectl`` runs, for nodes that need it. ``touched`` says that
+    something was begun on the node before.
+    """
 
     contact: Contact
     kind: Kind
     aim: Aim
     run: apply.Run
     stop: threading.Event
+    cluster: Contact | None = None
     touched: bool = False
 
     @property
     def node(self) -> Node:
         """The node in this hand."""
         return self.contact.node
+
+    def close(self) -> None:
+        """Give all sessions up; they are opened again where they are needed."""
+        self.contact.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
     def perform(self, verb: Verb) -> Told:
         """Do ``verb`` to the node, whatever becomes of the way to it."""
@@ -171,7 +184,7 @@ class _Attempt:
             try:
                 return self._once()
             except (Unreachable, LockHeld, StalePlan, FactError) as error:
-                self.hand.contact.close()
+                self.hand.close()
                 self.tries += 1
                 if not self.sent:
                     return self._told("untouched", error.message)
@@ -212,7 +225,15 @@ class _Attempt:
     def _read(self, verb: Verb | None = None) -> Facts:
         hand = self.hand
         topics = hand.kind.topics(verb or self.verb, hand.aim, planned=self.verb == "switch")
-        return self._seen(runner.read(hand.node, hand.contact.open(), topics, hand.contact.limits))
+        facts = runner.read(hand.node, hand.contact.open(), topics, hand.contact.limits)
+        return self._seen(facts.joined(self._read_cluster(verb)))
+
+    def _read_cluster(self, verb: Verb | None = None) -> Facts:
+        hand = self.hand
+        topics = hand.kind.cluster_topics(verb or self.verb, hand.aim)
+        if hand.cluster is None or not topics:
+            return Facts({})
+        return runner.read(hand.node, hand.cluster.open(), topics, hand.cluster.limits)
 
     def _seen(self, facts: Facts) -> Facts:
         self.hand.contact.latest = facts
@@ -223,11 +244,30 @@ class _Attempt:
         changes = hand.kind.changes(self.verb, hand.node, facts, hand.aim)
         if not changes:
             return facts
-        session, sent_before = hand.contact.open(), self.sent
-        limits = replace(hand.contact.limits, apply=3 * hand.aim.gate_limit + 2 * MARGIN)
-        topics = hand.kind.topics(self.verb, hand.aim, planned=False)
         # Whatever becomes of it, what was read before is no longer so.
-        self.sent, hand.contact.latest = True, None
+        hand.contact.latest = None
+        parts = [list(part) for _, part in groupby(changes, key=lambda change: change.place)]
+        for part in parts[:-1]:
+            self._make(part, ())
+        topics = hand.kind.topics(self.verb, hand.aim, planned=False)
+        seen = self._make(parts[-1], topics)
+        if seen is None:
+            return self._read()
+        asked = any(change.place == "cluster" for change in changes)
+        return self._seen((self._read_cluster() if asked else facts).joined(seen))
+
+    def _make(self, changes: Sequence[Change], topics: Sequence[Topic]) -> Facts | None:
+        """Make changes of one place; return what the node then said to ``topics``, if it did."""
+        hand, sent_before = self.hand, self.sent
+        wait = 3 * hand.aim.gate_limit + 2 * MARGIN
+        if changes[0].place == "cluster" and hand.cluster is not None:
+            session = hand.cluster.open()
+            self.sent = True
+            limits = replace(hand.cluster.limits, apply=wait)
+            runner.change_cluster(session, changes, limits)
+            return None
+        session, limits = hand.contact.open(), replace(hand.contact.limits, apply=wait)
+        self.sent = True
         try:
             outcome = runner.change(
                 hand.node, session, changes, topics=topics, run=hand.run, limits=limits
@@ -238,7 +278,7 @@ class _Attempt:
             raise
         if outcome.error is not None:
             raise outcome.error
-        return self._seen(outcome.facts) if outcome.facts else self._read()
+        return outcome.facts if topics else None
 
     def _wait(self, facts: Facts) -> Facts:
         aim = self.hand.aim
@@ -327,7 +367,7 @@ def perform(state: Roll, hands: Mapping[str, Hand], journal: Journal, terms: Ter
             return _turn(state, journal, terms, start, happened)
         finally:
             for hand in hands.values():
-                hand.contact.close()
+                hand.close()
 
 
 def _start(

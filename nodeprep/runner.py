@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nodeprep import apply as apply_
-from nodeprep import executors, plan, probe, story, verify
+from nodeprep import cluster_steps, executors, plan, probe, story, verify
 from nodeprep.dataplane import judging
 from nodeprep.errors import (
     DeadlinePassed,
@@ -161,6 +161,16 @@ def change(
         log=log,
         error=_failed(steps, log),
     )
+
+
+def change_cluster(session: Session, changes: Sequence[Change], limits: Limits) -> None:
+    """Make ``changes`` where ``kubectl`` runs, up to the first that fails.
+
+    Raises NodeFailed with its words.
+    """
+    nonce = secrets.token_hex(8)
+    output = session.run(cluster_steps.script(changes, nonce), limits.apply)
+    cluster_steps.check(output, changes, nonce)
 
 
 def _lost(error: Unreachable) -> Unreachable:

@@ -7,12 +7,14 @@ and kube-proxy in a DaemonSet.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from nodeprep.model import Change, Facts, Finding, Mode, Node
 from nodeprep.rollout.machine import Verb
 from nodeprep.rollout.operator import Gate, TcpTarget
 from nodeprep.story import Topic
+
+Strategy = Literal["", "canary", "recreate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,11 @@ class Aim:
     may take until its first sync. ``dead_man`` is how long a node waits for its controller before
     it goes back by itself. ``linger`` is how long old IPVS connections are waited for.
     ``kubernetes`` is the ClusterIP and port of ``default/kubernetes``, learned before the roll.
+
+    In a cluster whose kube-proxy is a DaemonSet, ``strategy`` says how a node's pod is exchanged,
+    ``cluster_node`` is the node's name there, ``old_pod`` the UID of the pod and ``old_label`` the
+    label that it had before; ``holder`` is named by the cluster's lock, which is held for the roll
+    ``lock``. With ``home`` a node goes from the second DaemonSet to the original, in one mode.
     """
 
     run: str
@@ -37,6 +44,13 @@ class Aim:
     gates: tuple[Gate, ...] = ()
     probe: TcpTarget | None = None
     restore_foreign_ipvs: bool = False
+    strategy: Strategy = ""
+    cluster_node: str = ""
+    old_pod: str = ""
+    old_label: str = ""
+    holder: str = ""
+    lock: str = ""
+    home: bool = False
 
 
 def to_fields(aim: Aim) -> dict[str, Any]:
@@ -64,6 +78,9 @@ class Kind(Protocol):
 
         With ``planned`` they are asked before it, and the steps are planned by them.
         """
+
+    def cluster_topics(self, verb: Verb, aim: Aim, /) -> Sequence[Topic]:
+        """Return what is asked where ``kubectl`` runs, before and after ``verb``."""
 
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim, /) -> Sequence[Change]:
         """Return the steps of ``verb`` that are still to do, in order; it may be called again."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nodeprep import files
 from nodeprep.model import Fact, Facts, Mode, Node
-from nodeprep.rollout import bridge, foreign_ipvs, leftovers, sources
+from nodeprep.rollout import bridge, foreign_ipvs, leftovers, proxy_process, sources
 from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, quote, words
 
 KEPT = f"{files.STATE}/switch"
@@ -65,7 +65,7 @@ def library(node: Node, trip: Trip) -> Script:
         leftovers.SHELL,
         sources.SHELL,
         foreign_ipvs.SHELL,
-        _PROCESS,
+        proxy_process.shell(node),
         _KEEPING,
         _GOING_BACK,
     )
@@ -76,19 +76,6 @@ def keep(node: Node, trip: Trip) -> Script:
     whole_way = library(node, trip) + '"$@"\n'
     return Script(f"keep_all {words(*trip.paths)} ") + "&& write_way_back " + quote(str(whole_way))
 
-
-_PROCESS = """\
-process_now() {
-  pid=$(systemctl show -p MainPID "$unit")
-  pid=${pid#MainPID=}
-  boot=$(cat /proc/sys/kernel/random/boot_id)
-  line=
-  [ "${pid:-0}" -eq 0 ] || read -r line <"/proc/$pid/stat"
-  # shellcheck disable=SC2086
-  set -- ${line##*)}
-  echo "$boot ${pid:-0} ${20:-none}"
-}
-"""
 
 # A folder is kept whole or not at all: it gets its name when all of it is on the disk. One of an
 # earlier try that went back is set aside; one whose way back did not end holds the only old files.
@@ -234,9 +221,6 @@ put_all_back() {
   done <"$record/paths"
 }
 involves_nftables() { [ "$old_mode" = nftables ] || [ "$new_mode" = nftables ]; }
-restart_proxy() {
-  systemctl daemon-reload && systemctl restart "$unit"
-}
 # The metric tells of a sync; a health answer alone would be "well" before the first one.
 has_synced() {
   http_get "$metrics_host" "$metrics_port" /metrics | awk '
@@ -247,13 +231,7 @@ wait_for_sync() {
   tell_time
   give_up=$((since_boot + gate_limit))
   while [ "$since_boot" -lt "$give_up" ]; do
-    case $(systemctl show -p ActiveState -p SubState "$unit") in
-      *auto-restart* | *ActiveState=failed*)
-        echo "$unit does not stay up"
-        journalctl -o cat --no-pager -n 5 -u "$unit"
-        return 1
-        ;;
-    esac
+    if proxy_stays_down; then return 1; fi
     has_synced && return
     sleep 1
     tell_time
@@ -261,7 +239,6 @@ wait_for_sync() {
   echo "no sync within $gate_limit s"
   return 1
 }
-in_mode() { [ "$(http_get "$metrics_host" "$metrics_port" /proxyMode)" = "$1" ]; }
 go_back() {
   [ -e "$record/state" ] && [ "$(cat "$record/state")" != back ] || return 0
   if in_other_hands; then return 1; fi
@@ -273,13 +250,18 @@ go_back() {
     return 1
   fi
 }
+# Where another has to bring the old kube-proxy back, the bridge stands before it does.
+bridge_back() {
+  [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
+  if involves_nftables && ! bridged; then bridge_from "$new_mode"; fi
+}
 sources_as_before() {
   [ "$old_mode" != ipvs ] || source_services service
 }
 proxy_as_before() {
   [ "$written" ] || [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
   if involves_nftables && ! bridged; then bridge_from "$new_mode"; fi
-  restart_proxy && wait_for_sync && in_mode "$old_mode" && unbridge || return
+  old_proxy_again && wait_for_sync && in_mode "$old_mode" && unbridge || return
   for mode in iptables ipvs nftables; do
     remove_leftovers "$mode" "$old_mode" || return
   done
@@ -345,7 +327,7 @@ def record(run: str, name: str = "rollout.record") -> Fact[Record]:
             "record": words(f"{KEPT}/{run}"),
             "work": files.WORK,
             "unit": words(node.desired.kube_proxy.unit_name),
-            "functions": _PROCESS,
+            "functions": proxy_process.telling(node),
             "watch": UNIT,
         }
 

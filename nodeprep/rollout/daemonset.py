@@ -1,0 +1,222 @@
+"""kube-proxy as a DaemonSet: what each verb of a roll does on such a node, and in its cluster.
+
+The node's own half is what it is on every node: old rules stand until the new mode's are seen, a
+bridge leads into and out of nftables, and what kube-proxy left goes piece by piece. Only the way to
+another process is the cluster's: see :mod:`nodeprep.rollout.exchange`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nodeprep.errors import NodeFailed
+from nodeprep.kubernetes import view
+from nodeprep.kubernetes.daemonsets import HERE
+from nodeprep.kubernetes.kubectl import Kubectl
+from nodeprep.kubernetes.view import ProxyPod, View
+from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
+from nodeprep.rollout import cluster_objects, exchange, gates, node_steps, systemd, way_back
+from nodeprep.rollout.exchange import Exchange
+from nodeprep.rollout.machine import Verb
+from nodeprep.rollout.node_steps import current, step, with_library
+from nodeprep.rollout.switching import Aim
+from nodeprep.rollout.way_back import Trip
+from nodeprep.shell import Script
+from nodeprep.story import Topic
+from nodeprep.topics import proxy_mode
+
+VIEW = "kubernetes.view"
+"""The fact's name: what ``kubectl`` said of the cluster."""
+
+OF_THE_CLUSTER: tuple[Verb, ...] = ("switch", "clean", "back")
+"""The verbs around which the cluster is asked: where its pods change, and before the soak."""
+
+
+def seen(facts: Facts) -> View:
+    """Return what ``kubectl`` said last. Raises NodeFailed where it was not asked."""
+    found = facts.values.get(VIEW)
+    if not isinstance(found, View):
+        raise NodeFailed("the cluster was not asked")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class InCluster:
+    """The contract of ``switching.Kind`` for nodes whose kube-proxy is a pod.
+
+    ``guarded`` says that kubectl runs on a machine of the cluster's, which can keep the cluster's
+    half of a way back; an operator's own machine cannot be left to do that.
+    """
+
+    kubectl: Kubectl
+    guarded: bool = True
+
+    def topics(self, verb: Verb, aim: Aim, *, planned: bool) -> Sequence[Topic]:  # noqa: ARG002 a plan asks for no more
+        """Return what the gates want to see of the node itself."""
+        if verb == "settle":
+            return (gates.kept(aim),)
+        return (proxy_mode, gates.watch(aim))
+
+    def cluster_topics(self, verb: Verb, _: Aim) -> Sequence[Topic]:
+        """Return the question for the cluster's objects, where they change."""
+        return (self.question(),) if verb in OF_THE_CLUSTER else ()
+
+    def question(self) -> Topic:
+        """Return the question that :func:`seen` answers."""
+        fact = Fact(name=VIEW, script=lambda _: view.script(self.kubectl), parse=view.parse)
+        return gates.Questions(FACTS=(fact,))
+
+    def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:
+        """Return the steps of ``verb``; none where the node is past it."""
+        if verb != "switch" and not way_back.kept(facts).state:
+            return ()
+        gone = current(facts)
+        if gone is None:
+            return ()
+        trip = Trip(
+            run=aim.run,
+            gone=gone,
+            to=aim.to,
+            paths=(),
+            gate_limit=aim.gate_limit,
+            dead_man=aim.dead_man,
+        )
+        if verb == "switch":
+            return self._switch(node, facts, aim, trip)
+        steps = node_steps.later(verb, facts, trip)
+        if not steps:
+            return ()
+        on_node = with_library(node, trip, steps)
+        if verb != "back":
+            return (*self._meanwhile(verb, aim), *on_node)
+        bridge = step("bridge the services on the way back", "bridge", "bridge_back")
+        return (
+            *with_library(node, trip, [bridge]),
+            *self._in_cluster(aim, f"give {aim.cluster_node} its old pod back", _GIVE_BACK),
+            *on_node,
+            *self._in_cluster(aim, "disarm the cluster's dead man's switch", "disarm"),
+        )
+
+    def _switch(self, node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
+        if way_back.kept(facts).state in ("", "settled") and arrived(facts, aim):
+            return ()
+        job = exchange_of(seen(facts), node, aim)
+        steps: list[tuple[str, Script | str]] = [
+            ("keep the cluster's half of the way back", exchange.keep(self.kubectl, job)),
+            *([("arm the cluster's dead man's switch", "renew")] if self.guarded else []),
+            (f"exchange the pod of {job.node}", "exchange"),
+        ]
+        waits = (
+            step("wait for another kube-proxy", "another", "wait_for_another_proxy"),
+            *node_steps.after_another(trip),
+        )
+        return (
+            *with_library(node, trip, node_steps.before_another(node, facts, aim, trip)),
+            *_placed(exchange.library(self.kubectl, job), steps),
+            *with_library(node, trip, waits),
+        )
+
+    def _meanwhile(self, verb: Verb, aim: Aim) -> Sequence[Change]:
+        if verb == "settle":
+            return self._in_cluster(aim, "disarm the cluster's dead man's switch", "disarm")
+        if not self.guarded:
+            return ()
+        return self._in_cluster(aim, "renew the cluster's dead man's switch", "renew")
+
+    def _in_cluster(self, aim: Aim, summary: str, action: str) -> Sequence[Change]:
+        job = Exchange(run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man)
+        return _placed(exchange.library(self.kubectl, job), [(summary, action)])
+
+    def findings(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Finding]:
+        """Return the gates after ``verb``."""
+        running: list[Finding] = []
+        if verb != "settle":
+            running.append(_process(facts))
+        if verb in OF_THE_CLUSTER:
+            running += _pods(seen(facts), aim, verb)
+        return gates.findings(verb, node, facts, aim, running)
+
+    def pending(self, verb: Verb, facts: Facts, aim: Aim) -> int:
+        """Return what is waited for, as on a node with a unit."""
+        return systemd.Systemd().pending(verb, facts, aim)
+
+
+_GIVE_BACK = 'if [ -e "$record/way-back" ]; then sh "$record/way-back" give_back; fi'
+
+
+def _placed(library: Script, steps: Sequence[tuple[str, Script | str]]) -> Sequence[Change]:
+    known = ("the steps of an exchange", library)
+    return tuple(
+        Change(
+            topic=node_steps.NAME,
+            subject="cluster",
+            summary=summary,
+            action=action if isinstance(action, Script) else Script(action),
+            place="cluster",
+        )
+        for summary, action in (known, *steps)
+    )
+
+
+# --- where a node is, and where it goes -----------------------------------------------------
+
+
+def arrived(facts: Facts, aim: Aim) -> bool:
+    """Tell whether the node has the mode from the pod that is to give it."""
+    state = seen(facts)
+    if facts[proxy_mode.EFFECTIVE].mode != aim.to:
+        return False
+    if aim.strategy == "recreate":
+        return cluster_objects.original_mode(state) == aim.to
+    wanted = "original" if aim.home else cluster_objects.server_of(state, aim.to)
+    return cluster_objects.served_by(state, aim.cluster_node) == wanted
+
+
+def exchange_of(state: View, node: Node, aim: Aim) -> Exchange:
+    """Return the exchange that takes a node where its aim says, and back to where it came from."""
+    made = Exchange(run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man)
+    if aim.strategy == "recreate":
+        old, new = cluster_objects.both_texts(state, node, aim.to)
+        return dataclasses.replace(made, old_pod=aim.old_pod, old_config=old, new_config=new)
+    labels = {"original": "", "second": HERE}
+    target = "original" if aim.home else cluster_objects.server_of(state, aim.to)
+    return dataclasses.replace(made, label=labels[target], old_label=aim.old_label)
+
+
+# --- the gates ------------------------------------------------------------------------------
+
+
+def _process(facts: Facts) -> Finding:
+    runs = way_back.kept(facts).process.split(" ")[1:2] not in ([], ["0"])
+    status = Status.OK if runs else Status.FAIL
+    hint = "kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide"
+    return gates.finding("kube-proxy", status, "runs" if runs else "no process", "one", hint)
+
+
+def _pods(state: View, aim: Aim, verb: Verb) -> list[Finding]:
+    pods = state.pods_on(aim.cluster_node)
+    if len(pods) != 1:
+        told = ", ".join(pod.name for pod in pods) or "none"
+        return [gates.finding("pod", Status.FAIL, told, "one pod of kube-proxy", _PODS)]
+    wrong = _wrong(pods[0], aim, verb)
+    status = Status.FAIL if wrong else Status.OK
+    actual = f"{pods[0].name}: {wrong}" if wrong else pods[0].name
+    return [
+        gates.finding("pod", status, actual, "a new one that runs", _PODS),
+        *(
+            gates.finding("cluster", Status.FAIL, told, "as nodeprep left it", _OBJECTS)
+            for told in cluster_objects.disturbed(state, aim)
+        ),
+    ]
+
+
+def _wrong(pod: ProxyPod, aim: Aim, verb: Verb) -> str:
+    if pod.deleting:
+        return "is being deleted"
+    if not pod.ready:
+        return pod.waiting or pod.phase or "not ready"
+    return "the old one" if verb != "back" and pod.uid == aim.old_pod else ""
+
+
+_PODS = "kubectl -n kube-system get pods -o wide"
+_OBJECTS = "kubectl -n kube-system get daemonset,configmap -o yaml"
