@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
-    frozenset({"inventory", "chains"}),
+    frozenset({"inventory", "chains", "kubernetes"}),
     frozenset(
         {
             *("render", "releases", "flags", "systemd", "frames", "known_hosts"),
@@ -49,7 +49,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "fabric": frozenset({"transport", "tasks"}),
     "invoke": frozenset({"tasks"}),
     "paramiko": frozenset({"transport"}),
-    "yaml": frozenset({"inventory", "lab"}),
+    "yaml": frozenset({"inventory", "kubernetes", "lab"}),
     "pydantic": frozenset({"inventory"}),
     "pydantic_core": frozenset({"inventory"}),
     "click": frozenset(
@@ -179,6 +179,8 @@ def test_every_room_has_a_place_in_one_layer() -> None:
         ("nodeprep.report.text", "from nodeprep import runner"),
         ("nodeprep.importing.kubectl", "import subprocess"),
         ("nodeprep.importing.kubectl", "import yaml"),
+        ("nodeprep.kubernetes.view", "import subprocess"),
+        ("nodeprep.kubernetes.view", "from nodeprep.topics import proxy_mode"),
         ("nodeprep.importing.kubectl", "from nodeprep import ansible_inventory"),
         ("nodeprep.inventory.foreign", "from nodeprep.importing import imported"),
     ],

@@ -1,0 +1,85 @@
+"""The words of kubectl: where it runs, which cluster it speaks with, and how long it may take.
+
+No object and no secret is ever an argument of it: objects go through its standard input.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nodeprep.shell import Script, Secret, quote, words
+
+HERE = ""
+"""The place of the operator's own kubectl: the machine nodeprep itself runs on."""
+
+ADMIN = "/etc/kubernetes/admin.conf"
+"""Where kubeadm leaves a kubeconfig on each control-plane node."""
+
+TIMEOUT = 30
+"""Seconds that one request to the API server may take."""
+
+NAMESPACE = "kube-system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kubectl:
+    """A kubectl: ``on`` names the inventory's node it runs on, and is empty for this machine.
+
+    An empty ``kubeconfig`` or ``context`` leaves the choice to kubectl itself.
+    """
+
+    on: str = HERE
+    kubeconfig: str = ""
+    context: str = ""
+    program: str = "kubectl"
+    timeout: int = TIMEOUT
+
+    def words(self, *arguments: str) -> str:
+        """Return a whole command of sh, each argument quoted.
+
+        >>> Kubectl(kubeconfig="/etc/kubernetes/admin.conf").words("get", "nodes")
+        'kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=30s get nodes'
+        """
+        chosen = [
+            *([f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []),
+            *([f"--context={self.context}"] if self.context else []),
+            f"--request-timeout={self.timeout}s",
+        ]
+        return words(self.program, *chosen, *arguments)
+
+    def system(self, *arguments: str) -> str:
+        """Return a command within the namespace kube-system."""
+        return self.words("--namespace", NAMESPACE, *arguments)
+
+    def create(self, document: Mapping[str, Any]) -> Script:
+        """Return a command that creates an object and fails where there is one of that name."""
+        return _given(document, self.system("create", "-f", "-", "-o", "name"))
+
+    def replace(self, document: Mapping[str, Any]) -> Script:
+        """Return a command that puts ``document`` in the place of the object of its name.
+
+        The API server refuses it (see :func:`is_conflict`) where the object is no longer the one
+        of ``metadata.resourceVersion``. Raises ValueError where the document has none: it would
+        overwrite whatever is there.
+        """
+        if not document["metadata"].get("resourceVersion"):
+            raise ValueError("an object is replaced only as the one that was seen")
+        return _given(document, self.system("replace", "-f", "-", "-o", "name"))
+
+
+def _given(document: Mapping[str, Any], command: str) -> Script:
+    # printf is the shell's own, so the text is in no process's arguments; a ConfigMap of somebody
+    # else may hold a token.
+    text = Secret(json.dumps(document, ensure_ascii=True, separators=(",", ":")))
+    return Script("printf %s ") + quote(text) + f" |\n  {command}"
+
+
+def is_conflict(said: str) -> bool:
+    """Tell whether kubectl said that the object had been changed, or made, by somebody else."""
+    return "(Conflict)" in said or "(AlreadyExists)" in said
+
+
+def is_absent(said: str) -> bool:
+    """Tell whether kubectl said that there is no such object."""
+    return "(NotFound)" in said

@@ -1,0 +1,173 @@
+"""Clusters to read, made of the manifests that kubeadm writes."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nodeprep.kubernetes.view import Object, View, parse
+
+DATA = Path(__file__).parent / "data"
+RELEASES = ("1.20", "1.34")
+
+CREATED = "2026-01-01T00:00:00Z"
+CHANGED = "2026-02-01T00:00:00Z"
+STARTED = "2026-03-01T00:00:00Z"
+
+
+def manifests(release: str) -> dict[str, Object]:
+    """Return what kubeadm applies, by kind."""
+    text = (DATA / f"kubeadm-{release}.yaml").read_text()
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def config(release: str) -> str:
+    return str(manifests(release)["ConfigMap"]["data"]["config.conf"])
+
+
+def stored(document: Object, uid: str = "uid", **metadata: Any) -> Object:
+    """Return an object as the API server gives it back: with what it and its controllers add."""
+    document = copy.deepcopy(document)
+    document["metadata"] |= {
+        "uid": uid,
+        "resourceVersion": "4711",
+        "creationTimestamp": CREATED,
+        **metadata,
+    }
+    if document["kind"] == "DaemonSet":
+        document["metadata"]["generation"] = 1
+        document["metadata"]["annotations"] = {
+            **document["metadata"].get("annotations", {}),
+            "deprecated.daemonset.template.generation": "1",
+        }
+        document["spec"].setdefault("revisionHistoryLimit", 10)
+        document["spec"]["template"]["metadata"].setdefault("creationTimestamp", None)
+        document["spec"]["template"]["spec"].setdefault("dnsPolicy", "ClusterFirst")
+        strategy = document["spec"]["updateStrategy"]
+        if strategy["type"] == "RollingUpdate":
+            strategy.setdefault("rollingUpdate", {"maxUnavailable": 1, "maxSurge": 0})
+        document["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 3}
+    return document
+
+
+def daemon_set(release: str = "1.34") -> Object:
+    return stored(manifests(release)["DaemonSet"], "ds-1")
+
+
+def config_map(release: str = "1.34", text: str | None = None) -> Object:
+    document = stored(
+        manifests(release)["ConfigMap"],
+        "cm-1",
+        managedFields=[
+            {
+                "manager": "kubeadm",
+                "operation": "Update",
+                "apiVersion": "v1",
+                "time": CREATED,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:data": {".": {}, "f:kubeconfig.conf": {}}},
+            },
+            {
+                "manager": "kubectl-edit",
+                "operation": "Update",
+                "apiVersion": "v1",
+                "time": CHANGED,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:data": {"f:config.conf": {}}},
+            },
+            {
+                "manager": "kubectl-label",
+                "operation": "Update",
+                "apiVersion": "v1",
+                "time": "2026-02-02T00:00:00Z",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:metadata": {"f:labels": {}}},
+            },
+        ],
+    )
+    if text is not None:
+        document["data"]["config.conf"] = text
+    return document
+
+
+def pod(node: str, uid: str, owner: Object | None = None, **status: Any) -> Object:
+    """Return a pod of a DaemonSet as its controller makes it and as a kubelet tells of it."""
+    owner = owner or daemon_set()
+    template = owner["spec"]["template"]
+    name = owner["metadata"]["name"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{name}-{uid[-5:]}",
+            "namespace": "kube-system",
+            "uid": uid,
+            "creationTimestamp": STARTED,
+            "labels": {
+                **template["metadata"]["labels"],
+                "controller-revision-hash": "5d7c8f",
+                "pod-template-generation": "1",
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "DaemonSet",
+                    "name": name,
+                    "uid": owner["metadata"]["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {**copy.deepcopy(template["spec"]), "nodeName": node},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [
+                {
+                    "name": "kube-proxy",
+                    "ready": True,
+                    "restartCount": 0,
+                    "state": {"running": {"startedAt": STARTED}},
+                }
+            ],
+            **status,
+        },
+    }
+
+
+def node(name: str, address: str = "", **labels: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux", **labels}},
+        "spec": {},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": address or "192.0.2.1"},
+                {"type": "Hostname", "address": name},
+            ],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kubeletVersion": "v1.34.1"},
+        },
+    }
+
+
+def answer(
+    nodes: Sequence[Object] = (), objects: Sequence[Object] = (), pods: Sequence[Object] = ()
+) -> str:
+    """Return what the view's script prints of a cluster."""
+    parts: Mapping[str, Sequence[Object]] = {"nodes": nodes, "objects": objects, "pods": pods}
+    return "".join(
+        f"== {part}\n{json.dumps({'kind': 'List', 'items': list(items)}, indent=4)}\n\n== end 0\n\n"
+        for part, items in parts.items()
+    )
+
+
+def view(
+    nodes: Sequence[Object] = (), objects: Sequence[Object] = (), pods: Sequence[Object] = ()
+) -> View:
+    return parse(answer(nodes, objects, pods))
