@@ -49,7 +49,8 @@ def text_of(rule: BypassRule) -> str:
 class Chain:
     """A chain of one backend: its rules that match sets, and the numbers of jumps to KUBE- chains.
 
-    ``exists`` is false for a chain that iptables does not know.
+    ``exists`` is false for a chain that iptables does not know. ``unread`` is what iptables said
+    where it could not list the chain; nothing is known of it then.
     """
 
     backend: Backend
@@ -59,6 +60,7 @@ class Chain:
     exists: bool
     rules: tuple[Rule, ...] = ()
     jumps: tuple[int, ...] = ()
+    unread: str = ""
 
 
 def backend(word: str) -> Backend:
@@ -67,7 +69,10 @@ def backend(word: str) -> Backend:
 
 
 def read(text: str) -> Chain:
-    """Read ``chain`` or ``absent`` with a place, then rules as ``N:-A CHAIN ...``."""
+    """Read ``chain``, ``absent`` or ``unread`` with a place, then rules as ``N:-A CHAIN ...``.
+
+    Behind ``unread``, what iptables said of it stands in place of the rules.
+    """
     first, *lines = text.splitlines()
     kind, where, family, table, name = first.split(" ")
     rules = [
@@ -80,16 +85,17 @@ def read(text: str) -> Chain:
             text=rest.removeprefix(f"-A {name} "),
         )
         for number, _, rest in (line.partition(":") for line in lines)
-        if number
+        if number and kind == "chain"
     ]
     return Chain(
         backend=backend(where),
         family=int(family),
         table=table,
         name=name,
-        exists=kind == "chain",
+        exists=kind != "absent",
         rules=tuple(rule for rule in rules if rule.matches_set),
         jumps=tuple(rule.number for rule in rules if rule.target.startswith("KUBE-")),
+        unread=("".join(lines) or "iptables gave no reason") if kind == "unread" else "",
     )
 
 

@@ -326,7 +326,7 @@ def _close(asked: _Roll, ended: Roll, rows: Mapping[str, Row]) -> None:
     """Say what came of it, and exit by that; nothing is held any more."""
     click.echo(report.ended(ended, rows, asked.run))
     _advise(asked, ended)
-    _exit(ended, interrupted=asked.options.stop.is_set())
+    _exit(ended, rows, interrupted=asked.options.stop.is_set())
 
 
 def _advise(asked: _Roll, ended: Roll) -> None:
@@ -342,12 +342,16 @@ def _advise(asked: _Roll, ended: Roll) -> None:
         click.echo(f"now write `mode: {to}` for {inventory.fold(differ)} in {asked.inventory.path}")
 
 
-def _exit(ended: Roll, *, interrupted: bool) -> None:
+def _exit(ended: Roll, rows: Mapping[str, Row], *, interrupted: bool) -> None:
     stages = set(ended.stages.values())
+    silent = [
+        n for n, stage in ended.stages.items() if stage == "untouched" and rows[n].unreachable
+    ]
+    lost = "lost" in stages or 0 < len(silent) == ended.failures
     errors: list[type[NodeprepError]] = [
         *([NeedsOperator] if "needs-operator" in stages else []),
         *([Interrupted] if interrupted and ending(ended) != "done" else []),
-        *([Unreachable] if stages & {"lost"} else []),
+        *([Unreachable] if lost else []),
     ]
     code = errors[0].exit_code if errors else int(ending(ended) != "done")
     if code:

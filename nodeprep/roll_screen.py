@@ -67,6 +67,7 @@ class Telling:
             probed=record.probed if known else row.probed,
             lost=record.lost if known else row.lost,
             unfinished=told.unfinished or row.unfinished,
+            unreachable=told.unreachable,
         )
 
 

@@ -100,13 +100,17 @@ def look(
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a verb on a node came to: its end for the machine, and what a person wants to know."""
+    """What a verb on a node came to: its end for the machine, and what a person wants to know.
+
+    ``unreachable`` says that it ended as it did because no session could be had.
+    """
 
     ended: Ended
     findings: tuple[Finding, ...] = ()
     facts: Facts | None = None
     seconds: float = 0.0
     unfinished: int = 0
+    unreachable: bool = False
 
 
 @dataclass(kw_only=True)
@@ -187,7 +191,8 @@ class _Attempt:
                 self.hand.close()
                 self.tries += 1
                 if not self.sent:
-                    return self._told("untouched", error.message)
+                    silent = isinstance(error, Unreachable)
+                    return replace(self._told("untouched", error.message), unreachable=silent)
                 if isinstance(error, FactError) and self.tries > SECOND_LOOKS:
                     return self._told("failed", error.message)
                 # A password or a key that is refused now is not tried again and again.

@@ -78,6 +78,14 @@ def test_a_chain_that_is_not_there_is_for_somebody_else_to_make() -> None:
     assert told.hint != APPLY
 
 
+@pytest.mark.parametrize("said", ["Another app is holding: the lock.", ""])
+def test_a_chain_that_could_not_be_read_is_neither_there_nor_not(said: str) -> None:
+    unread = chains.read(f"unread legacy 6 nat PREROUTING\n{said}\n")
+    assert unread.unread == (said or "iptables gave no reason")
+    assert (unread.exists, unread.rules, unread.jumps) == (True, (), ())
+    assert chain(JUMP).unread == ""
+
+
 def test_only_its_place_beside_kube_proxys_jump_may_be_a_matter_of_time() -> None:
     assert verdict(FIRST, [FIRST], chain(JUMP, text_of(FIRST))).beside_jump
     assert not verdict(FIRST, [FIRST], chain(JUMP)).beside_jump

@@ -164,6 +164,28 @@ def test_a_failed_roll_is_no_lock_on_the_next(cluster: Cluster) -> None:
     assert (code, err, cluster.modes) == (0, "", ["ipvs"] * 3)
 
 
+def test_a_node_that_went_silent_before_it_was_touched_is_unreachable(cluster: Cluster) -> None:
+    cluster.door.gone.add("a")
+    code, out, _ = switch()
+    assert (code, cluster.modes) == (4, ["iptables"] * 3)
+    assert "a  not touched" in out
+
+
+def test_beside_a_node_that_failed_a_silent_one_is_not_all_of_it(cluster: Cluster) -> None:
+    cluster.door.gone.add("b")
+    cluster.node("a").set("shut-switch")
+    code, out, _ = switch("--max-failures", "2")
+    assert (code, cluster.modes) == (1, ["iptables", "iptables", "ipvs"])
+    assert "b  not touched" in out
+
+
+def test_a_node_that_another_roll_has_in_hand_was_reached(cluster: Cluster) -> None:
+    cluster.node("a").set("armed", "another-roll")
+    code, out, _ = switch()
+    assert (code, cluster.modes) == (1, ["iptables"] * 3)
+    assert "a  not touched" in out
+
+
 def test_a_failed_roll_can_be_resumed(cluster: Cluster) -> None:
     cluster.node("b").set("shut-switch")
     assert switch()[0] == 1

@@ -221,6 +221,7 @@ def test_a_node_that_was_never_reached_is_untouched_and_the_next_not_begun(fleet
     observe(fleet, ended)
     assert ended.stages == {"a": "untouched", "b": "waiting", "c": "waiting"}
     assert "no way to a" in fleet.ends[0].detail
+    assert fleet.told[0].unreachable
 
 
 def test_a_node_that_is_lost_for_good_is_told_as_lost(fleet: Fleet) -> None:
@@ -583,6 +584,7 @@ def test_a_node_that_another_run_holds_at_first_is_untouched_and_says_who(fleet:
     observe(fleet, ended)
     assert ended.stages["a"] == "untouched"
     assert "another by eve@desk" in fleet.ends[0].detail
+    assert not fleet.told[0].unreachable
 
 
 def test_a_node_that_another_run_takes_in_the_middle_is_waited_for(fleet: Fleet) -> None:

@@ -47,6 +47,7 @@ class Row:
 
     ``lost`` and ``probed`` count the probe's connections, ``None`` without one; ``unfinished``
     counts old IPVS connections that were still open when the wait for them was over.
+    ``unreachable`` says that the last verb ended because no session could be had.
     """
 
     gone: str = ""
@@ -56,6 +57,7 @@ class Row:
     probed: int | None = None
     lost: int | None = None
     unfinished: int = 0
+    unreachable: bool = False
 
 
 # --- before it ------------------------------------------------------------------------------

@@ -52,6 +52,9 @@ class Seen:
 
 
 # Looking must not change anything: the first look makes a legacy table, or loads a module.
+# iptables says 1 of a chain that is not there; since 1.8.7 that of nft calls it incompatible, which
+# also may be true. What a kernel without nf_tables answers is known; any other failure, of a lock
+# that is held for long, say, tells nothing of the chain.
 _PROBE = f"""\
 {iptables.MAY_LOOK}{iptables.PROGRAMS}{iptables.TABLES_OF}\
 see() {{
@@ -60,13 +63,29 @@ see() {{
     *) tables_of "$2" | grep -qx "$3" || return 0 ;;
   esac
   program=$(rules_program "$(iptables_of "$2")" "$1") || return 0
-  if rules=$("$program" --wait=5 -t "$3" -S "$4"); then
-    echo "chain $*"
-    printf '%%s\\n' "$rules" | grep '^-A' | grep -n -e '--match-set' -e ' -[jg] KUBE-[^ ]*$'
-  else
-    echo "absent $*"
-  fi
+  rules=$("$program" --wait="$patience" -t "$3" -S "$4" 2>&1)
+  case $?-$rules in
+    0-*)
+      echo "chain $*"
+      printf '%%s\\n' "$rules" | grep '^-A' | grep -n -e '--match-set' -e ' -[jg] KUBE-[^ ]*$'
+      ;;
+    *'nvalid argument'* | *'ot supported'*) echo "absent $*" ;;
+    1-*incompatible*) if is_foreign "$1" "$2" "$3"; then unread "$@"; else echo "absent $*"; fi ;;
+    1-*) echo "absent $*" ;;
+    *) unread "$@" ;;
+  esac
 }}
+is_foreign() {{
+  save=$(rules_program "$(iptables_of "$2")" "$1" save) &&
+    "$save" -t "$3" 2>&1 | grep -q '^# Table .* is incompatible'
+}}
+# Each chain would wait for the same lock.
+unread() {{
+  patience=1
+  echo "unread $*"
+  printf '%%s\\n' "$rules" | grep -v '^#' | tail -n 1
+}}
+patience=5
 case $(iptables --version) in *nf_tables*) echo own nft ;; *" v"*) echo own legacy ;; esac
 systemctl show -p Id -p UnitFileState -p ActiveState {PLACING} {WATCHING}
 if command -v ipset >/dev/null && may_look ip_set; then
@@ -94,7 +113,7 @@ def _script(node: Node) -> str:
 
 def parse(text: str) -> Seen:
     """Read the backend, units, and chains: each a line with its place, then ``N:RULE`` lines."""
-    head, *found = re.split(r"^(?=(?:chain|absent) )", text, flags=re.MULTILINE)
+    head, *found = re.split(r"^(?=(?:chain|absent|unread) )", text, flags=re.MULTILINE)
     own = re.search(r"^own (nft|legacy)$", head, re.MULTILINE)
     units = dict(map(_unit, re.split(r"^Id=", head, flags=re.MULTILINE)[1:]))
     return Seen(
@@ -188,6 +207,17 @@ def _patient(judged: Verdict) -> Verdict:
     return replace(judged, status=Status.WARN, hint=f"wait: {WATCHING} runs, and will move it")
 
 
+def _unread(node: Node, facts: Facts) -> tuple[Chain, ...]:
+    """Return the chains that could not be read, where there is anything to know of them.
+
+    Each may have kube-proxy's jumps, which tell where our rules belong, and rules of ours, which
+    must not leave the record before they leave the kernel: so nothing is done beside one.
+    """
+    if not node.desired.bypass_rules and not recorded(facts):
+        return ()
+    return tuple(chain for chain in facts[SEEN].chains if chain.unread)
+
+
 def _strays(node: Node, facts: Facts) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
     """Return our rules that are not wanted any more, and those that are in the wrong backend."""
     ours, backend = recorded(facts), _place(facts)[1]
@@ -252,7 +282,7 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
     A rule leaves the record after it left the kernel, and enters it before: whatever is ours is on
     it at any time.
     """
-    if node.desired.bypass_rules is None or _refused_file(node, facts):
+    if node.desired.bypass_rules is None or _refused_file(node, facts) or _unread(node, facts):
         return ()
     unwanted, misplaced = _strays(node, facts)
     wanted = bool(node.desired.bypass_rules)
@@ -322,6 +352,8 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     """Say how each rule stands, now and at the next boot, and what is left of others of ours."""
     if node.desired.bypass_rules is None:
         return ()
+    if unread := _unread(node, facts):
+        return tuple(map(_unknown, unread))
     refused = _refused_file(node, facts)
     wanted = bool(node.desired.bypass_rules)
     found = (
@@ -332,6 +364,12 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     )
     remedy = f"see {refused} first" if refused else APPLY
     return tuple(replace(f, hint=remedy) if f.hint == APPLY else f for f in found)
+
+
+def _unknown(chain: Chain) -> Finding:
+    name = f"{chain.table} {chain.name} (IPv{chain.family}, {chain.backend} backend)"
+    hint = "try again later; nothing is changed before it can be read"
+    return _finding(name, Status.FAIL, f"could not be read: {chain.unread}", "read", hint)
 
 
 def _of_rules(node: Node, facts: Facts) -> Iterator[Finding]:

@@ -1,7 +1,9 @@
 """Rules that match ipsets: found by their comment, in the right backend, ahead of kube-proxy's."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -181,6 +183,32 @@ def test_no_rule_is_made_for_a_set_of_another_hand() -> None:
     assert "put the bypass rules in place" not in told(WANTED, values)
 
 
+BUSY = "Another app is currently holding the xtables lock."
+
+
+def unread(place: str = ELSEWHERE) -> chains.Chain:
+    return chains.read(f"unread {place}\n{BUSY}\n")
+
+
+@pytest.mark.parametrize("place", [ELSEWHERE, "nft 4 nat PREROUTING"])
+def test_beside_a_chain_that_could_not_be_read_nothing_is_done_and_nothing_judged(
+    place: str,
+) -> None:
+    values = seen(chains=(chain("nft 4 nat PREROUTING"), unread(place)))
+    for wished, states in ((WANTED, ()), (WANTED, recorded()), (NOTHING, recorded())):
+        assert told(wished, values, *states) == []
+        (found,) = bypass_rules.findings(wished, of(values, *states))
+        assert (found.status, found.actual) == (Status.FAIL, f"could not be read: {BUSY}")
+        assert found.name.startswith("nat PREROUTING (IPv4, ")
+        assert found.hint != APPLY
+
+
+def test_where_no_rule_is_wanted_and_none_on_record_a_chain_may_be_unread() -> None:
+    values = seen(chains=(unread(),))
+    assert told(NOTHING, values) == []
+    assert bypass_rules.findings(NOTHING, of(values)) == ()
+
+
 def test_a_chain_that_is_not_there_is_said_and_the_rest_goes_on() -> None:
     theirs = dataclasses.replace(MINE, chain="THEIRS")
     wished = node(ipsets=SETS, bypass_rules=(MINE, theirs))
@@ -335,6 +363,88 @@ def test_a_chain_that_could_not_be_read_is_not_taken_for_one_that_is_not_there(
         assert "the rules of nat PREROUTING (IPv4) could not be read" in said
         assert said.endswith("failed\n")
     inside.ask(f"cmp {RECORD} /run/before")
+
+
+LOCKED = "exec 9>/run/xtables.lock; flock 9; echo held >/run/held; exec sleep 60"
+
+
+@contextlib.contextmanager
+def xtables_lock(inside: Namespace) -> Iterator[None]:
+    """Hold the lock that the legacy programs wait for, as a long iptables-restore does."""
+    holder = subprocess.Popen((*inside.enter, "sh", "-c", LOCKED))
+    try:
+        inside.ask("until [ -e /run/held ]; do sleep 0.05; done")
+        yield
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@NEEDS_ROOT
+def test_while_another_program_holds_the_lock_nothing_is_said_of_its_chains(
+    inside: Namespace,
+) -> None:
+    inside.ask(f"{FOREIGN}{START_OF_KUBE_PROXY.replace('iptables', 'iptables-legacy')}")
+    inside.apply(WANTED, TOPICS)
+    before = inside.ask(f"{SAVED}; cat {RECORD}")
+    with xtables_lock(inside):
+        for wished in (WANTED, node(ipsets=SETS, bypass_rules=())):
+            seen_now = inside.look(wished, TOPICS)
+            assert plan.changes(wished, seen_now, (bypass_rules,)) == ()
+            (found,) = bypass_rules.findings(wished, seen_now)
+            assert found.name == "nat PREROUTING (IPv4, legacy backend)"
+            assert "could not be read: Another app is currently holding" in found.actual
+    assert inside.ask(f"{SAVED}; cat {RECORD}") == before
+    assert wrong(inside, WANTED) == {}
+
+
+@NEEDS_ROOT
+def test_a_lock_that_is_let_go_in_time_is_waited_for(inside: Namespace) -> None:
+    inside.ask("iptables-legacy -t nat -S >/run/legacy")
+    inside.apply(WANTED, TOPICS)
+    inside.ask(
+        f"({LOCKED.replace('60', '1')}) >/run/said 2>&1 & until [ -e /run/held ]; do :; done"
+    )
+    assert wrong(inside, WANTED) == {}
+
+
+@NEEDS_ROOT
+def test_a_chain_that_nft_made_its_own_is_not_taken_for_one_that_is_not_there(
+    inside_each: Namespace,
+) -> None:
+    inside_each.ask("iptables -t nat -A PREROUTING -s 192.0.2.9 -j RETURN")
+    inside_each.ask("nft add rule ip nat PREROUTING quota over 1 mbytes dnat to 192.0.2.1")
+    theirs = node(ipsets=SETS, bypass_rules=(MINE, dataclasses.replace(MINE, chain="THEIRS")))
+    found = bypass_rules.findings(theirs, inside_each.look(theirs, TOPICS))
+    assert {f.name for f in found} == {
+        f"nat {c} (IPv4, nft backend)" for c in ("PREROUTING", "THEIRS")
+    }
+    assert all("incompatible" in f.actual for f in found)
+
+
+@NEEDS_ROOT
+def test_a_chain_that_is_not_there_is_no_chain_that_could_not_be_read(
+    inside_each: Namespace,
+) -> None:
+    inside_each.ask("iptables-legacy -t nat -S >/run/legacy")
+    theirs = node(ipsets=SETS, bypass_rules=(dataclasses.replace(MINE, chain="THEIRS"),))
+    found = {chain.name: chain for chain in inside_each.look(theirs, TOPICS)[SEEN].chains}
+    assert (found["THEIRS"].exists, found["THEIRS"].unread) == (False, "")
+
+
+@NEEDS_ROOT
+def test_a_kernel_without_nf_tables_has_no_chain_there(inside: Namespace) -> None:
+    inside.ask("iptables-legacy -t nat -S >/run/legacy; mkdir /run/bin")
+    said = "iptables v1.8.7 (nf_tables): Could not fetch rule set generation id: Invalid argument"
+    for name in ("iptables-nft", "ip6tables-nft"):
+        inside.ask(f"printf '#!/bin/sh\necho \"{said}\" >&2; exit 4\n' >/run/bin/{name}")
+    inside.ask("chmod +x /run/bin/*")
+    script = f"PATH=/run/bin:$PATH\n{SEEN.script(WANTED)}"
+    found = SEEN.parse(inside.run(script).decode())
+    assert [(c.backend, c.exists, c.unread) for c in found.chains] == [
+        ("nft", False, ""),
+        ("legacy", True, ""),
+    ]
 
 
 @NEEDS_ROOT
