@@ -186,19 +186,19 @@ def script(kubectl: Kubectl, parts: Sequence[Part] = PARTS) -> str:
     ]
     objects = ("get", "--ignore-not-found", "-o", "json", *names)
     # Until 1.20 kubectl shows by itself who wrote which field, and knows no word for it.
+    with_managers = kubectl.system(*objects, "--show-managed-fields")
     managed = (
         "objects() {\n"
-        f'  {kubectl.system(*objects, "--show-managed-fields")} 2>"$trouble" && return\n'
-        '  if grep -q "unknown flag" "$trouble"; then\n'
-        f"    {kubectl.system(*objects)}\n"
-        "  else\n"
-        '    cat -- "$trouble" >&2\n'
-        "    return 1\n"
-        "  fi\n"
+        f"  {{ said=$({with_managers} 2>&1 >&4); status=$?; }} 4>&1\n"
+        "  case $said in\n"
+        f"    *'unknown flag'*) {kubectl.system(*objects)} ;;\n"
+        "    *)\n"
+        "      printf '%s\\n' \"$said\" >&2\n"
+        '      return "$status"\n'
+        "      ;;\n"
+        "  esac\n"
         "}\n"
-        "trouble=$(mktemp)\n"
-        "ask objects objects\n"
-        'rm -f -- "$trouble"'
+        "ask objects objects"
     )
     label = f"{APP} in ({ORIGINAL},{SECOND})"
     asked: Mapping[Part, str] = {
