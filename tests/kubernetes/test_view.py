@@ -37,13 +37,13 @@ def kubectl(tmp_path: Path) -> Path:
     program = tmp_path / "kubectl"
     program.write_text(STAND_IN)
     program.chmod(0o755)
+    objects = {"kind": "List", "items": [samples.daemon_set(), samples.config_map()]}
     parts = {
-        "nodes": [samples.node("worker-1")],
-        "objects": [samples.daemon_set(), samples.config_map()],
-        "pods": [samples.pod("worker-1", "pod-00001")],
+        "nodes": samples.node_lines(samples.node("worker-1")),
+        "objects": json.dumps(objects, indent=4),
+        "pods": samples.pod_lines(samples.pod("worker-1", "pod-00001")),
     }
-    for part, items in parts.items():
-        text = json.dumps({"kind": "List", "items": items}, indent=4)
+    for part, text in parts.items():
         (tmp_path / f"kubectl.{part}").write_text(text)
     return program
 
@@ -84,6 +84,15 @@ def test_what_may_not_be_read_is_told_beside_what_could(shell: str, kubectl: Pat
     seen = looked(shell, kubectl)
     assert list(seen.daemon_sets) == ["kube-proxy"]
     assert seen.problems == (said,)
+
+
+def test_a_node_without_gzip_answers_in_plain_text(kubectl: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    (bare / "cat").symlink_to("/bin/cat")
+    text = shells.output("dash", Script(script(Kubectl(program=str(kubectl)))), str(bare)).decode()
+    assert text.startswith("== nodes\n")
+    assert parse(text) == looked("dash", kubectl)
 
 
 def test_one_part_can_be_asked_alone(kubectl: Path) -> None:
@@ -168,7 +177,10 @@ def test_a_node_is_told_with_its_addresses_and_taints() -> None:
         "",
         samples.answer()[:-20],
         samples.answer().replace("== pods", "== other"),
-        samples.answer([samples.node("a")]).replace('"kind": "Node"', '"kind": '),
+        samples.answer([samples.node("a")]).replace('"a"', '"\\x"'),
+        samples.answer(objects=[samples.daemon_set()]).replace('"kind": "DaemonSet"', '"kind": '),
+        "packed\nH4sIAAAA\n",
+        "packed\n!\n",
     ],
 )
 def test_a_torn_answer_is_an_error(text: str) -> None:
@@ -180,3 +192,30 @@ def test_an_object_alone_is_read_as_a_list_of_one() -> None:
     alone = json.dumps(samples.daemon_set(), indent=4)
     text = f"== objects\n{alone}\n\n== end 0\n\n"
     assert list(parse(text, ("objects",)).daemon_sets) == ["kube-proxy"]
+
+
+# --- as kubectl itself writes it ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["1.20.2", "1.32.4"])
+def test_what_real_kubectls_made_of_the_template_is_what_these_tests_make_of_it(
+    release: str,
+) -> None:
+    first, second = samples.node("worker-1", "192.0.2.7", zone="a"), samples.node("worker-2")
+    first["spec"] = {
+        "unschedulable": True,
+        "taints": [
+            {"key": "k", "effect": "NoSchedule"},
+            {"key": "x", "value": "y", "effect": "NoExecute"},
+        ],
+    }
+    second["status"]["addresses"][0]["address"] = "192.0.2.8"
+    waiting = {"reason": "CrashLoopBackOff", "message": 'back-off "10s"\nrestarting'}
+    status = {"name": "kube-proxy", "restartCount": 3, "state": {"waiting": waiting}}
+    leaving = samples.pod("worker-2", "pod-00002", containerStatuses=[status], conditions=[])
+    leaving["metadata"]["deletionTimestamp"] = STARTED
+    pods = [samples.pod("worker-1", "pod-00001"), leaving]
+    recorded = (samples.DATA / f"kubectl-{release}.txt").read_text()
+    seen = parse(recorded, ("nodes", "pods"))
+    assert seen == parse(samples.answer([first, second], (), pods))
+    assert seen.pods[1].waiting == 'CrashLoopBackOff: back-off "10s"\nrestarting'
