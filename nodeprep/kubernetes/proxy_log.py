@@ -21,7 +21,10 @@ _REASON = re.compile(
     r"can't determine whether to use ipvs proxy|can't use the (?:ipvs|iptables|nftables) proxier",
     re.IGNORECASE,
 )
-_ANSWER = re.compile(r'(?:, error: |proxier: |"?err"?[=:]\s*)(?P<why>.+)$', re.IGNORECASE)
+_WHY = (
+    re.compile(r"(?:, error|proxier): (?P<why>.+)$", re.IGNORECASE),
+    re.compile(r"\\?\"?err\\?\"?[=:]\s*(?P<why>.+)$", re.IGNORECASE),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,5 +76,6 @@ def _named(line: str) -> str:
 
 
 def _why(line: str) -> str:
-    why = _ANSWER.search(line)
-    return why["why"].strip().strip('"}').replace('\\"', '"') if why else line.strip()
+    found = next((match for each in _WHY if (match := each.search(line))), None)
+    why = found["why"] if found else line
+    return why.strip().strip('"}').replace('\\"', '"')

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,68 @@ def node(name: str, address: str = "", **labels: str) -> Object:
 def answer(
     nodes: Sequence[Object] = (), objects: Sequence[Object] = (), pods: Sequence[Object] = ()
 ) -> str:
-    """Return what the view's script prints of a cluster."""
-    parts: Mapping[str, Sequence[Object]] = {"nodes": nodes, "objects": objects, "pods": pods}
-    return "".join(
-        f"== {part}\n{json.dumps({'kind': 'List', 'items': list(items)}, indent=4)}\n\n== end 0\n\n"
-        for part, items in parts.items()
-    )
+    """Return what the view's script prints of a cluster, where it cannot pack it."""
+    listed = json.dumps({"kind": "List", "items": list(objects)}, indent=4)
+    parts = {
+        "nodes": "".join(map(node_lines, nodes)),
+        "objects": listed + "\n",
+        "pods": "".join(map(pod_lines, pods)),
+    }
+    return "".join(f"== {part}\n{text}\n== end 0\n\n" for part, text in parts.items())
+
+
+def node_lines(item: Object) -> str:
+    """Return what kubectl's template makes of a node; test_view.py holds it against kubectl."""
+    metadata, spec, status = item["metadata"], item["spec"], item["status"]
+    lines = [_line("node", metadata["name"])]
+    lines += [_line("address", each["type"], each["address"]) for each in status["addresses"]]
+    lines += [_line("label", *pair) for pair in sorted(metadata["labels"].items())]
+    for taint in spec.get("taints", ()):
+        value = [taint["value"]] if taint.get("value") else []
+        lines.append(_line("taint", taint["key"], taint["effect"], *value))
+    lines += ["unschedulable\n"] if spec.get("unschedulable") else []
+    lines += _ready(status)
+    return "".join([*lines, _line("kubelet", status["nodeInfo"]["kubeletVersion"])])
+
+
+def pod_lines(item: Object) -> str:
+    """Return what kubectl's template makes of a pod."""
+    metadata, spec, status = item["metadata"], item["spec"], item["status"]
+    lines = [_line("pod", metadata["name"], metadata["uid"])]
+    lines.append(_line("created", metadata["creationTimestamp"]))
+    if "deletionTimestamp" in metadata:
+        lines.append(_line("deleted", metadata["deletionTimestamp"]))
+    lines += [_line("label", *pair) for pair in sorted(metadata["labels"].items())]
+    for owner in metadata.get("ownerReferences", ()):
+        lines.append(_line("owner", owner["kind"], owner["name"], owner["uid"]))
+    lines.append(_line("on", spec["nodeName"]))
+    for container in spec["containers"]:
+        lines.append(_line("container", container["name"], container["image"]))
+        words = [*container.get("command", ()), *container.get("args", ())]
+        lines += [_line("word", word) for word in words]
+        mounts = container.get("volumeMounts", ())
+        lines += [_line("mount", each["name"], each["mountPath"]) for each in mounts]
+    for volume in spec["volumes"]:
+        if "configMap" in volume:
+            lines.append(_line("map", volume["name"], volume["configMap"]["name"]))
+    lines += [_line("phase", status["phase"]), *_ready(status)]
+    for state in status.get("containerStatuses", ()):
+        lines.append(_line("state", state["name"], str(state["restartCount"])))
+        if "running" in state["state"]:
+            lines.append(_line("started", state["state"]["running"]["startedAt"]))
+        waiting = state["state"].get("waiting", {})
+        lines += [_line(key, waiting[key]) for key in ("reason", "message") if key in waiting]
+    return "".join(lines)
+
+
+def _ready(status: Object) -> list[str]:
+    return [
+        _line("ready", each["status"]) for each in status["conditions"] if each["type"] == "Ready"
+    ]
+
+
+def _line(word: str, *values: str) -> str:
+    return " ".join([word, *(json.dumps(value, ensure_ascii=False) for value in values)]) + "\n"
 
 
 def view(

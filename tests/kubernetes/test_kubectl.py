@@ -1,0 +1,38 @@
+"""kubectl's words: quoted, bounded in time, and without an object among its arguments."""
+
+import pytest
+
+from nodeprep.kubernetes.kubectl import Kubectl, is_absent, is_conflict
+from tests import shells
+from tests.kubernetes import samples
+
+
+def test_every_choice_is_a_word_of_its_own() -> None:
+    kubectl = Kubectl(kubeconfig="/root/my conf", context="a;b", timeout=5)
+    assert kubectl.words("get", "pods", "-l", "a in (b)") == (
+        "kubectl '--kubeconfig=/root/my conf' '--context=a;b' --request-timeout=5s"
+        " get pods -l 'a in (b)'"
+    )
+
+
+def test_an_object_is_given_by_standard_input_and_not_shown() -> None:
+    document = samples.config_map()
+    document["data"]["kubeconfig.conf"] = "token: s3cr3t it's"
+    for written in (Kubectl().create(document), Kubectl().replace(document)):
+        assert "s3cr3t" not in str(written)
+        command = written.reveal().rpartition("|")[2]
+        assert "s3cr3t" not in command
+        assert shells.complaints(written.reveal()) == ""
+
+
+def test_an_object_is_replaced_only_as_the_one_that_was_seen() -> None:
+    unseen = samples.manifests("1.34")["ConfigMap"]
+    with pytest.raises(ValueError, match="as the one that was seen"):
+        Kubectl().replace(unseen)
+
+
+def test_what_kubectl_says_of_a_refusal_is_known() -> None:
+    assert is_conflict("Error from server (Conflict): error when replacing: Operation cannot be")
+    assert is_conflict('Error from server (AlreadyExists): leases "x" already exists')
+    assert not is_conflict('Error from server (NotFound): leases "x" not found')
+    assert is_absent('Error from server (NotFound): leases "x" not found')
