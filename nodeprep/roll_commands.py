@@ -5,10 +5,11 @@ Looked at first, shown, asked about, and only then begun; what was begun can be 
 
 import dataclasses
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,17 @@ from nodeprep.errors import (
     Unreachable,
     UsageError,
 )
-from nodeprep.model import MODES, Inventory, Node, Outcome, Status
+from nodeprep.model import MODES, Facts, Inventory, Node, Outcome, Status
 from nodeprep.report import roll as report
 from nodeprep.report.roll import Row
+from nodeprep.roll_cluster import Cluster, by_second, cluster_of, placed
 from nodeprep.roll_options import ANSWERS, RULES, aim_of, with_options
 from nodeprep.roll_screen import confirmed, told_on
-from nodeprep.rollout import preflight, replay, switching, systemd
+from nodeprep.rollout import daemonset, preflight, replay, switching, systemd
 from nodeprep.rollout.batches import batches
 from nodeprep.rollout.machine import Roll, ending, roll
-from nodeprep.rollout.switching import Aim
+from nodeprep.rollout.switching import Aim, Kind
 from nodeprep.rollout.windows import Window, parse_window
-
-KIND = systemd.Systemd()
 
 
 @click.command()
@@ -52,7 +52,7 @@ def switch(*, to: str | None, resume: str | None, **given: Any) -> None:
             return
         run = runner.run_id()
         aims = {node.name: aim_of(run, to, given) for node in nodes}
-        _roll(_Roll(loaded, nodes, options, aims, given))
+        _roll(_Roll(loaded, nodes, options, aims, given, cluster_of(loaded, nodes, options)))
 
 
 @click.command()
@@ -73,7 +73,8 @@ def rollback(*, run: str, **given: Any) -> None:
             )
             for node in chosen
         }
-        _roll(_Roll(loaded, tuple(reversed(chosen)), options, aims, given))
+        back = tuple(reversed(chosen))
+        _roll(_Roll(loaded, back, options, aims, given, cluster_of(loaded, back, options)))
 
 
 @click.command()
@@ -104,6 +105,18 @@ class _Roll:
     options: runner.Options
     aims: Mapping[str, Aim]
     given: Mapping[str, Any]
+    kubernetes: Cluster | None = None
+
+    def kind(self, node: Node) -> Kind:
+        """Return what it means to switch a node."""
+        if self.kubernetes and preflight.in_pod(node):
+            return self.kubernetes.kind
+        return systemd.Systemd()
+
+    @property
+    def first_pod(self) -> Node | None:
+        """A node whose kube-proxy is a pod; what the cluster needs is the same for each of them."""
+        return next(filter(preflight.in_pod, self.nodes), None)
 
     @property
     def run(self) -> str:
@@ -115,33 +128,83 @@ class _Roll:
 
 
 def _roll(asked: _Roll) -> None:
-    outcomes = _looked(asked)
+    asked, known = _known(asked)
+    outcomes = _looked(asked, known)
     asked = dataclasses.replace(asked, aims=_learned(asked, outcomes))
     start = _start(asked, outcomes)
     came = _came(outcomes)
     rows = _rows(asked, came)
     click.echo(_plan(asked, outcomes, start, rows))
     _refuse(outcomes)
+    going_home = _home_of(asked, known)
     if not start.waiting:
         click.echo("nothing to switch")
-        return
-    if asked.given["dry_run"]:
+    if asked.given["dry_run"] or not (start.waiting or going_home):
         click.echo("nothing was touched")
         return
-    if not asked.given["yes"] and not confirmed(f"switch {len(start.waiting)} nodes?"):
+    question = f"switch {len(start.waiting)} nodes?" if start.waiting else "go home?"
+    if not asked.given["yes"] and not confirmed(question):
         raise Interrupted("nothing was touched")
+    if start.waiting:
+        _close(asked, _new(asked, start, came, rows), rows)
+    _go_home(asked)
+
+
+def _home_of(asked: _Roll, known: Facts) -> tuple[Node, ...]:
+    """Return the nodes that can go home to the original DaemonSet: all of them, or none."""
+    if asked.kubernetes is None or asked.given["strategy"] != "canary":
+        return ()
+    return by_second(asked.inventory.nodes, daemonset.seen(known))
+
+
+def _go_home(asked: _Roll) -> None:
+    """Once the second DaemonSet serves all nodes, take them to the original in the same mode."""
+    nodes = _home_of(asked, asked.kubernetes.look() if asked.kubernetes else Facts({}))
+    if not nodes:
+        return
+    run = runner.run_id()
+    to = next(iter(asked.aims.values())).to
+    click.echo(f"{asked.run} is done: its nodes go home to the DaemonSet kube-proxy")
+    aims = {
+        node.name: dataclasses.replace(aim_of(run, to, asked.given), home=True) for node in nodes
+    }
+    home, known = _known(dataclasses.replace(asked, nodes=nodes, aims=aims))
+    outcomes = _looked(home, known)
+    home = dataclasses.replace(home, aims=_learned(home, outcomes))
+    _refuse(outcomes)
+    came = _came(outcomes)
+    rows = _rows(home, came)
+    _close(home, _new(home, _start(home, outcomes), came, rows), rows)
+
+
+def _new(asked: _Roll, start: Roll, came: Mapping[str, str], rows: dict[str, Row]) -> Roll:
+    """Begin a roll and take it to its end."""
     header = _header(asked, start, came)
     with (
         _held(asked.cluster, asked.run),
         journal.create(journal.default_folder(), asked.run, header) as log,
     ):
-        ended = _perform(asked, start, log, rows)
-    _close(asked, ended, rows)
+        return _perform(asked, start, log, rows)
 
 
-def _looked(asked: _Roll) -> list[Outcome]:
-    ignored = asked.given["ignored"]
-    came = rolling.look(asked.nodes, KIND, asked.aims, ignored, asked.options)
+def _known(asked: _Roll) -> tuple[_Roll, Facts]:
+    """Ask the cluster, where there is one, and learn from it what its nodes are there."""
+    if asked.kubernetes is None:
+        return asked, Facts({})
+    known = asked.kubernetes.look()
+    aims = placed(asked.nodes, asked.aims, daemonset.seen(known))
+    return dataclasses.replace(asked, aims=aims), known
+
+
+def _looked(asked: _Roll, known: Facts) -> list[Outcome]:
+    came = rolling.look(
+        asked.nodes,
+        asked.kind,
+        asked.aims,
+        asked.options,
+        ignored=asked.given["ignored"],
+        cluster=known,
+    )
     return cli.collect(came, asked.nodes, "look")
 
 
@@ -200,7 +263,7 @@ def _plan(asked: _Roll, outcomes: Sequence[Outcome], start: Roll, rows: Mapping[
     writes = {
         o.node.name: systemd.writes(o.node, o.facts, asked.aims[o.node.name].to)
         for o in outcomes
-        if o.facts and start.stages[o.node.name] == "waiting"
+        if o.facts and start.stages[o.node.name] == "waiting" and not preflight.in_pod(o.node)
     }
     if any(aim.restores for aim in asked.aims.values()):
         writes = {}
@@ -259,7 +322,8 @@ def _resume(run: str, loaded: Inventory, options: runner.Options, given: Mapping
     if gone := sorted(set(aims) - {node.name for node in nodes}):
         raise UsageError(f"the inventory has no longer {inventory.fold(gone)}", hint="put it back")
     window = given["window"] or (parse_window(header["window"]) if header["window"] else None)
-    asked = _Roll(loaded, nodes, options, aims, {**given, "window": window})
+    cluster = cluster_of(loaded, nodes, options)
+    asked = _Roll(loaded, nodes, options, aims, {**given, "window": window}, cluster)
     # Whatever may be refused is asked before the cluster is held: its lock outlives a failure.
     start = replay.resume(replay.from_fields(header), journal.read(path))
     rows = _rows(asked, header["from"])
@@ -272,13 +336,15 @@ def _resume(run: str, loaded: Inventory, options: runner.Options, given: Mapping
         start = replay.resume(replay.from_fields(header), journal.read(path))
         ended = _perform(asked, start, log, rows)
     _close(asked, ended, rows)
+    _go_home(asked)
 
 
 def _check_waiting(asked: _Roll, start: Roll) -> None:
     """Look at the nodes that were not begun, as at the first start; the others are in hand."""
     waiting = [node for node in asked.nodes if node.name in start.waiting]
     if waiting:
-        outcomes = _looked(dataclasses.replace(asked, nodes=waiting))
+        known = asked.kubernetes.look() if asked.kubernetes else Facts({})
+        outcomes = _looked(dataclasses.replace(asked, nodes=waiting), known)
         click.echo("\n".join(report.checked(outcomes)))
         _refuse(outcomes)
 
@@ -302,8 +368,9 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
                 limits=options.limits,
                 passwords=options.passwords,
             ),
-            kind=KIND,
+            kind=asked.kind(node),
             aim=asked.aims[node.name],
+            cluster=asked.kubernetes.contact() if asked.kubernetes else None,
             run=Run(id=asked.run, operator=runner.operator()),
             stop=options.stop,
             touched=node.name in start.touched,
@@ -319,7 +386,19 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
             say=telling.say,
             stop=options.stop,
         )
-        return rolling.perform(start, hands, log, terms)
+        return _in_cluster(asked, partial(rolling.perform, start, hands, log, terms))
+
+
+def _in_cluster(asked: _Roll, perform: Callable[[], Roll]) -> Roll:
+    """Perform a roll between what its cluster needs before it and after it."""
+    pod, cluster = asked.first_pod, asked.kubernetes
+    if cluster is None or pod is None:
+        return perform()
+    aim = asked.aims[pod.name]
+    cluster.prepare(pod, aim)
+    ended = perform()
+    cluster.finish(aim, done=ending(ended) == "done")
+    return ended
 
 
 def _close(asked: _Roll, ended: Roll, rows: Mapping[str, Row]) -> None:

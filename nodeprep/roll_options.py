@@ -61,6 +61,9 @@ RULES = (
                  help="Count failed connections of each node to tcp://H:P while it is in hand."),
     click.option("--restore-foreign-ipvs", is_flag=True,
                  help="Into nftables: put others' virtual servers back after kube-proxy's flush."),
+    click.option("--strategy", type=click.Choice(("canary", "recreate")), default="canary",
+                 show_default=True, help="In a kubeadm cluster: a second DaemonSet that takes over "
+                 "node by node, or one ConfigMap and each node's pod deleted."),
     click.option("--ignore", "ignored", multiple=True, metavar="CHECK",
                  help="Turn this failed check of the preflight into a warning."),
 )  # fmt: skip
@@ -98,7 +101,9 @@ def aim_of(run: str, to: str | None, given: Mapping[str, Any]) -> Aim:
     )
     return Aim(
         run=run,
+        lock=run,
         to=to,  # type: ignore[arg-type]
+        strategy=given["strategy"],
         gate_limit=given["gate_limit"],
         dead_man=given["dead_man"],
         linger=given["linger"],

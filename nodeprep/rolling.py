@@ -72,22 +72,27 @@ STOP_MARGIN = 25
 
 def look(
     nodes: Sequence[Node],
-    kind: Kind,
+    kinds: Callable[[Node], Kind],
     aims: Mapping[str, Aim],
-    ignored: Sequence[str],
     options: runner.Options,
+    *,
+    ignored: Sequence[str],
+    cluster: Facts,
 ) -> Iterator[Outcome]:
-    """Read every node once and judge whether it can be switched; nothing is changed."""
+    """Read every node once and judge whether it can be switched; nothing is changed.
+
+    ``cluster`` is what is known of the cluster of nodes whose kube-proxy is a pod.
+    """
 
     def work(node: Node, session: Session) -> Outcome:
-        aim = aims[node.name]
+        aim, kind = aims[node.name], kinds(node)
         topics = (
             system,
             *preflight.PREPARED,
             *kind.topics("switch", aim, planned=True),
             preflight,
         )
-        facts = runner.read(node, session, topics, options.limits)
+        facts = runner.read(node, session, topics, options.limits).joined(cluster)
         done = preflight.already(node, facts, aim)
         findings = () if done else preflight.judged(node, facts, aim, ignored)
         return Outcome(node=node, facts=facts, findings=findings)

@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nodeprep.errors import NodeFailed
+from nodeprep.errors import LockHeld, NodeFailed, NodeprepError
 from nodeprep.kubernetes import view
 from nodeprep.kubernetes.daemonsets import HERE
 from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.view import ProxyPod, View
 from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
+from nodeprep.releases import Version, parse_version
 from nodeprep.rollout import cluster_objects, exchange, gates, node_steps, systemd, way_back
 from nodeprep.rollout.exchange import Exchange
 from nodeprep.rollout.machine import Verb
@@ -181,6 +182,31 @@ def exchange_of(state: View, node: Node, aim: Aim) -> Exchange:
     labels = {"original": "", "second": HERE}
     target = "original" if aim.home else cluster_objects.server_of(state, aim.to)
     return dataclasses.replace(made, label=labels[target], old_label=aim.old_label)
+
+
+# --- before a roll --------------------------------------------------------------------------
+
+
+def needed(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
+    """Return what is missing in the cluster for this node to be switched."""
+    state = seen(facts)
+    pods = state.pods_on(aim.cluster_node)
+    found: list[Finding] = []
+    if len(pods) != 1 or not pods[0].ready:
+        told = ", ".join(f"{pod.name} {pod.waiting or pod.phase}" for pod in pods) or "none"
+        found.append(gates.finding("pod", Status.FAIL, told, "one pod that is ready", _PODS))
+    try:
+        cluster_objects.prepared(state, Kubectl(), node, aim)
+    except NodeprepError as error:
+        name = "in hand" if isinstance(error, LockHeld) else "cluster"
+        found.append(gates.finding(name, Status.FAIL, error.message, hint=error.hint or ""))
+    return tuple(found)
+
+
+def release(facts: Facts, aim: Aim) -> Version | None:
+    """Return the release that the pod's image names."""
+    pods = seen(facts).pods_on(aim.cluster_node)
+    return parse_version(pods[0].image.rpartition(":")[2]) if pods else None
 
 
 # --- the gates ------------------------------------------------------------------------------

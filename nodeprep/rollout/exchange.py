@@ -119,7 +119,7 @@ _PODS = f"""\
 pods() {{
   kube --namespace {NAMESPACE} get pods -l '{APP} in ({ORIGINAL},{SECOND})' \\
     --field-selector "spec.nodeName=$node" \\
-    -o 'jsonpath={{range .items[*]}}{{.metadata.uid}} {{.metadata.name}}{{"\n"}}{{end}}'
+    -o 'jsonpath={{range .items[*]}}{{.metadata.uid}} {{.metadata.name}}{{"\\n"}}{{end}}'
 }}
 """
 

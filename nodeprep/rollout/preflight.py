@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nodeprep.model import APPLY, MODES, Change, Fact, Facts, Finding, Mode, Node, Status
 from nodeprep.releases import Version, knows_mode
-from nodeprep.rollout import artefacts, systemd, way_back
+from nodeprep.rollout import artefacts, daemonset, gates, systemd, way_back
 from nodeprep.rollout.artefacts import Artefacts
 from nodeprep.rollout.switching import Aim
 from nodeprep.shell import words
@@ -165,6 +165,8 @@ def already(node: Node, facts: Facts, aim: Aim) -> bool:
     """Tell whether ``node`` is in the mode, its files say so, and no roll has it in hand."""
     effective = facts[proxy_mode.EFFECTIVE].mode
     record = way_back.kept(facts)
+    if in_pod(node):
+        return not record.armed_by and daemonset.arrived(facts, aim)
     done = effective == aim.to and not record.armed_by
     return done and (bool(aim.restores) or not systemd.writes(node, facts, aim.to))
 
@@ -187,11 +189,8 @@ def _needed(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     aimed = systemd.aimed(node, aim.to)
     return (
         *_usable(node, facts),
-        *_runs(node, facts),
-        _release(facts[kube_proxy.BINARY].version, aim.to),
+        *(_of_pod(node, facts, aim) if in_pod(node) else _of_unit(node, facts, aim)),
         *_in_hand(facts, aim),
-        *_kept(facts, aim),
-        *_files(node, facts, aim),
         *(
             _prepared(finding, aim)
             for topic in PREPARED
@@ -209,27 +208,57 @@ def _usable(node: Node, facts: Facts) -> tuple[Finding, ...]:
     )
 
 
+def in_pod(node: Node) -> bool:
+    """Tell whether a DaemonSet runs this node's kube-proxy."""
+    return node.desired.kube_proxy.managed_by == "daemonset"
+
+
+def _of_pod(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
+    found = tuple(
+        dataclasses.replace(finding, topic=NAME) for finding in daemonset.needed(node, facts, aim)
+    )
+    release = _release(daemonset.release(facts, aim), aim.to)
+    answers = () if found else _answers(node, facts)
+    return (*found, *answers, *_systemd_run(facts), release)
+
+
+def _of_unit(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
+    return (
+        *_runs(node, facts),
+        _release(facts[kube_proxy.BINARY].version, aim.to),
+        *_kept(facts, aim),
+        *_files(node, facts, aim),
+    )
+
+
 def _runs(node: Node, facts: Facts) -> tuple[Finding, ...]:
     proxy, service = node.desired.kube_proxy, facts[kube_proxy.SERVICE]
     if proxy.style == "unmanaged":
         hint = "set `style: config` or `flags`; nodeprep switches only what it may write"
         return (_fail("style", "unmanaged", "a kube-proxy that nodeprep manages", hint),)
-    around, found = facts[AROUND], []
     if service.active != "active":
-        found.append(_no_proxy(node, service, around))
-    elif not facts[proxy_mode.EFFECTIVE].can_ask:
-        found.append(_fail("http client", "none", "any of curl, wget, bash", "install curl"))
-    elif not facts[proxy_mode.EFFECTIVE].mode:
-        host, port = proxy.metrics_endpoint
+        return (_no_proxy(node, service, facts[AROUND]), *_systemd_run(facts))
+    return (*_answers(node, facts), *_systemd_run(facts))
+
+
+def _answers(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    if not facts[proxy_mode.EFFECTIVE].can_ask:
+        return (_fail("http client", "none", "any of curl, wget, bash", "install curl"),)
+    if not facts[proxy_mode.EFFECTIVE].mode:
+        host, port = node.desired.kube_proxy.metrics_endpoint
         hint = f"on {node.name}: curl http://{host}:{port}/proxyMode"
-        found.append(_fail("kube-proxy", "does not say its mode", "an answer", hint))
-    elif not kubernetes(facts):
-        hint = "has kube-proxy ever synced? journalctl -u " + proxy.unit_name
-        found.append(_fail("kubernetes ClusterIP", "nowhere in the kernel", "its rules", hint))
-    if not around.systemd_run:
-        hint = "the way back of a node needs it: install systemd's package"
-        found.append(_fail("systemd-run", "not there", "systemd-run", hint))
-    return tuple(found)
+        return (_fail("kube-proxy", "does not say its mode", "an answer", hint),)
+    if not kubernetes(facts):
+        hint = f"has kube-proxy ever synced? {gates.log_of(node)}"
+        return (_fail("kubernetes ClusterIP", "nowhere in the kernel", "its rules", hint),)
+    return ()
+
+
+def _systemd_run(facts: Facts) -> tuple[Finding, ...]:
+    if facts[AROUND].systemd_run:
+        return ()
+    hint = "the way back of a node needs it: install systemd's package"
+    return (_fail("systemd-run", "not there", "systemd-run", hint),)
 
 
 def _no_proxy(node: Node, service: Service, around: Around) -> Finding:
