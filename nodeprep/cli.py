@@ -214,6 +214,14 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
+@nodeprep.command()
+def rbac() -> None:
+    """Print the least rights in a cluster that do, for `kubectl apply -f -`."""
+    from nodeprep.render import template_folder
+
+    click.echo((template_folder() / "rbac.yaml").read_text(), nl=False)
+
+
 # --- from options to nodes ------------------------------------------------------------------
 
 
