@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOPICS = (
     *("system", "selinux", "packages", "kernel_modules", "sysctl"),
     *("network_manager", "networkd", "firewall", "iptables"),
-    *("ipsets", "bypass_rules", "kube_proxy", "proxy_mode"),
+    *("ipsets", "bypass_rules", "kube_proxy", "proxy_mode", "daemonset"),
 )
 _EXIT_CODES = """\b
 Exit codes:
@@ -214,6 +214,14 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
+@nodeprep.command()
+def rbac() -> None:
+    """Print the least rights in a cluster that do, for `kubectl apply -f -`."""
+    from nodeprep.render import template_folder
+
+    click.echo((template_folder() / "rbac.yaml").read_text(), nl=False)
+
+
 # --- from options to nodes ------------------------------------------------------------------
 
 
@@ -234,8 +242,10 @@ def session(
     nodes = inventory.select(loaded.nodes, limit) if limit else loaded.nodes
     if given["local"]:
         nodes = (runner.local_node(nodes),)
+    asks_cluster = "topics" in given and runner.asks_cluster(nodes, given["topics"])
+    cluster = runner.cluster_of(loaded, nodes) if asks_cluster else None
     # Asked before signals mean anything else: an interrupt at the prompt is one.
-    passwords = runner.passwords(nodes)
+    passwords = runner.passwords((*nodes, *runner.speakers(loaded)))
     with executors.stopping_on_signals() as stop:
         options = runner.Options(
             topics=given.get("topics", ()),
@@ -243,6 +253,7 @@ def session(
             limits=dataclasses.replace(runner.Options().limits, apply=given.get("deadline", 900)),
             passwords=passwords,
             stop=stop,
+            cluster=cluster,
         )
         yield loaded, nodes, options
 

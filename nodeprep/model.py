@@ -99,8 +99,10 @@ class BypassRule:
 
 @dataclass(frozen=True, kw_only=True)
 class KubeProxy:
-    """kube-proxy as a systemd unit. Field names follow KubeProxyConfiguration, in snake case.
+    """kube-proxy, and what runs it. Field names follow KubeProxyConfiguration, in snake case.
 
+    ``managed_by``: ``systemd`` runs it as a unit, which is nodeprep's to write; ``daemonset`` is
+    kubeadm's, one configuration for all nodes: what is for a unit alone then counts for nothing.
     ``style``: ``config`` writes a KubeProxyConfiguration file, ``flags`` writes a unit in which
     everything is a flag, ``unmanaged`` prepares the node and leaves kube-proxy alone.
     ``run``: ``if-present`` starts it where its binary is, ``required`` fails where it is not,
@@ -111,6 +113,7 @@ class KubeProxy:
     """
 
     mode: Mode = "ipvs"
+    managed_by: Literal["systemd", "daemonset"] = "systemd"
     style: Literal["config", "flags", "unmanaged"] = "config"
     managed_by: Literal["systemd", "daemonset"] = "systemd"
     run: Literal["if-present", "required", "never"] = "if-present"
@@ -137,6 +140,16 @@ class KubeProxy:
     metrics_bind_address: str = "127.0.0.1:10249"
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     verbosity: int = 2
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether it runs in a pod of a DaemonSet."""
+        return self.managed_by == "daemonset"
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether its unit and its files on the node are nodeprep's to write."""
+        return self.style != "unmanaged" and not self.is_pod
 
     @property
     def unit_name(self) -> str:
@@ -213,12 +226,25 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KubectlChoice:
+    """Where kubectl runs and what it reads; ``None`` leaves a choice to nodeprep.
+
+    ``on`` is a node's name, or ``here`` for the operator's own on this machine.
+    """
+
+    on: str | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inventory:
     """The nodes of one inventory file, in its order, and the SHA-256 of the file's bytes."""
 
     path: str
     digest: str
     nodes: tuple[Node, ...]
+    kubectl: KubectlChoice = field(default_factory=KubectlChoice)
 
 
 # --- what a node is -------------------------------------------------------------------------
@@ -272,6 +298,14 @@ class Facts:
 
     def __getitem__(self, fact: Fact[T]) -> T:
         return cast("T", self.values[fact.name])
+
+    def known(self, fact: Fact[T]) -> T | None:
+        """Return the value of a fact, ``None`` where nobody asked."""
+        return cast("T | None", self.values.get(fact.name))
+
+    def having(self, fact: Fact[T], value: T) -> "Facts":
+        """Return these facts and one more, which was learned elsewhere than on the node."""
+        return Facts({**self.values, fact.name: value}, self.files)
 
     def file(self, path: str) -> FileState:
         """What stands at ``path``; a path that was not asked for counts as absent."""

@@ -5,6 +5,7 @@ A node that fails is an :class:`~nodeprep.model.Outcome` with an error, never an
 that it hides no other node.
 """
 
+import contextlib
 import dataclasses
 import getpass
 import itertools
@@ -28,17 +29,39 @@ from nodeprep.errors import (
     Unreachable,
     UsageError,
 )
-from nodeprep.model import Change, Facts, Node, Outcome, StepResult
-from nodeprep.shell import Secret
+from nodeprep.kubernetes import kubectl as kubectl_
+from nodeprep.kubernetes import view
+from nodeprep.kubernetes.kubectl import Kubectl
+from nodeprep.kubernetes.matching import match
+from nodeprep.kubernetes.share import CLUSTER, Share, share
+from nodeprep.kubernetes.view import View
+from nodeprep.model import Change, Fact, Facts, Inventory, Node, Outcome, StepResult
+from nodeprep.rollout.gates import Questions
+from nodeprep.shell import Secret, whole
 from nodeprep.story import Topic
-from nodeprep.transport import Limits, Passwords, Session, connect
+from nodeprep.topics import daemonset
+from nodeprep.transport import Limits, Passwords, Session, ask_here, connect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The way to a cluster whose DaemonSet runs kube-proxy.
+
+    ``through`` is the node that kubectl runs on, ``None`` for the operator's own here. ``nodes``
+    are all of the inventory's that the cluster should have, whichever are chosen.
+    """
+
+    kubectl: Kubectl
+    through: Node | None
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How a command runs: which topics (none for all), how many nodes at once, how long.
 
-    ``instead`` are topics that are none of the story's, to be asked in their place.
+    ``instead`` are topics that are none of the story's, to be asked in their place. ``cluster`` is
+    asked once, for the nodes whose kube-proxy a DaemonSet runs.
     """
 
     topics: tuple[str, ...] = ()
@@ -47,6 +70,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     passwords: Passwords = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
+    cluster: Cluster | None = None
 
     @property
     def chapters(self) -> tuple[Topic, ...]:
@@ -59,9 +83,10 @@ class Options:
 
 def verify_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and judge it; nothing is changed."""
+    shares = _shares(nodes, options)
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = read(node, session, options.chapters, options.limits)
+        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
         return Outcome(
             node=node, facts=facts, findings=verify.findings(node, facts, options.chapters)
         )
@@ -81,9 +106,10 @@ def weigh_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
 
 def plan_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and say what an apply would do; nothing is changed."""
+    shares = _shares(nodes, options)
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = read(node, session, options.chapters, options.limits)
+        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
         changes = plan.changes(node, facts, options.chapters)
         findings = verify.findings(node, facts, options.chapters)
         return Outcome(node=node, facts=facts, changes=changes, findings=findings)
@@ -100,24 +126,105 @@ def apply_nodes(
     left alone. A node with nothing to do is read once and not touched.
     """
     run = apply_.Run(id=run_id(), operator=operator())
+    shares = _shares(nodes, options)
 
     def before(node: Node) -> None:
         if saved is not None:
             plan.knows(saved, node)
 
     def work(node: Node, session: Session) -> Outcome:
-        facts = read(node, session, options.chapters, options.limits)
+        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
         changes = plan.changes(node, facts, options.chapters)
         if saved is not None:
             plan.expect(saved, node, changes)
         if not changes:
             findings = verify.findings(node, facts, options.chapters)
             return Outcome(node=node, facts=facts, findings=findings)
-        return change(
+        outcome = change(
             node, session, changes, topics=options.chapters, run=run, limits=options.limits
         )
+        return _judged_again(shares, outcome, options.chapters)
 
     return over(nodes, options, work, before)
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+def asks_cluster(nodes: Iterable[Node], topics: Sequence[str]) -> bool:
+    """Tell whether the cluster has to be asked for what is wanted of these nodes."""
+    wanted = any(topic is daemonset for topic in story.chapters(topics))
+    return wanted and any(node.desired.kube_proxy.is_pod for node in nodes)
+
+
+def cluster_of(inventory: Inventory, nodes: Sequence[Node]) -> Cluster:
+    """Return the way to an inventory's cluster; ``nodes`` are the chosen ones.
+
+    Raises UsageError where the inventory does not say where kubectl is.
+    """
+    kubectl = kubectl_.chosen(inventory)
+    # Of a node that is chosen, the way that was chosen with it counts: it may be this machine.
+    ways = {node.name: node for node in (*inventory.nodes, *nodes)}
+    return Cluster(
+        kubectl=kubectl,
+        through=ways[kubectl.on] if kubectl.on else None,
+        nodes=tuple(node for node in inventory.nodes if node.desired.kube_proxy.is_pod),
+    )
+
+
+def speakers(inventory: Inventory) -> tuple[Node, ...]:
+    """Return the node that kubectl runs on, where there is one that is needed."""
+    if not any(node.desired.kube_proxy.is_pod for node in inventory.nodes):
+        return ()
+    with contextlib.suppress(UsageError):
+        on = kubectl_.chosen(inventory).on
+        return tuple(node for node in inventory.nodes if node.name == on)
+    return ()
+
+
+def look_at(cluster: Cluster, options: Options) -> View:
+    """Read a cluster's kube-proxies once; nothing is changed.
+
+    Raises FactError with kubectl's words where it could not, Unreachable where its node is lost.
+    """
+    script = view.script(cluster.kubectl)
+    if cluster.through is None:
+        answer = ask_here(whole(script), options.limits.probe)
+        return view.parse(answer.decode("utf-8", "backslashreplace"))
+    fact = Fact(name="cluster.view", script=lambda _: script, parse=view.parse)
+    with connect(cluster.through, options.limits, options.passwords) as session:
+        return read(cluster.through, session, (Questions(FACTS=(fact,)),), options.limits)[fact]
+
+
+def _shares(nodes: Sequence[Node], options: Options) -> Mapping[str, Share]:
+    """Return what the cluster says of each node, by its name; why it says nothing counts too."""
+    asked = [node for node in nodes if node.desired.kube_proxy.is_pod]
+    if options.cluster is None or not asked:
+        return {}
+    try:
+        seen = look_at(options.cluster, options)
+    except NodeprepError as error:
+        where = f" on {options.cluster.kubectl.on}" if options.cluster.kubectl.on else " here"
+        told = f"kubectl{where}: {error.message}"
+        return {node.name: Share(trouble=told, hint=error.hint) for node in asked}
+    matches = match(options.cluster.nodes, seen.nodes)
+    return {
+        node.name: share(seen, matches, node, tells_strangers=node is asked[0]) for node in asked
+    }
+
+
+def _with(shares: Mapping[str, Share], node: Node, facts: Facts) -> Facts:
+    return facts.having(CLUSTER, shares[node.name]) if node.name in shares else facts
+
+
+def _judged_again(
+    shares: Mapping[str, Share], outcome: Outcome, topics: Sequence[Topic]
+) -> Outcome:
+    if outcome.facts is None or outcome.node.name not in shares:
+        return outcome
+    facts = _with(shares, outcome.node, outcome.facts)
+    findings = verify.findings(outcome.node, facts, topics)
+    return dataclasses.replace(outcome, facts=facts, findings=findings)
 
 
 # --- one node -------------------------------------------------------------------------------
@@ -236,7 +343,7 @@ def with_kubeconfig(node: Node) -> Node:
     Raises UsageError where it cannot be read.
     """
     proxy = node.desired.kube_proxy
-    if proxy.kubeconfig_from is None or proxy.style == "unmanaged":
+    if proxy.kubeconfig_from is None or not proxy.has_unit:
         return node
     content = Secret(_read(proxy.kubeconfig_from, "kubeconfig_from"))
     desired = dataclasses.replace(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from nodeprep.model import Change, Fact, Facts, Finding, Node
 from nodeprep.topics import (
     bypass_rules,
+    daemonset,
     firewall,
     ipsets,
     iptables,
@@ -77,6 +78,7 @@ STORY = _story(
     bypass_rules,
     kube_proxy,
     proxy_mode,
+    daemonset,
 )
 
 

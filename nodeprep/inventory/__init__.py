@@ -21,7 +21,7 @@ from pathlib import Path
 from nodeprep.errors import InventoryError, UsageError
 from nodeprep.inventory import ipsets, source
 from nodeprep.inventory.allowed import Surroundings
-from nodeprep.inventory.building import rows
+from nodeprep.inventory.building import kubectl, rows
 from nodeprep.inventory.characters import printable
 from nodeprep.inventory.checking import validated
 from nodeprep.inventory.crossing import conflicts, crossed
@@ -29,7 +29,7 @@ from nodeprep.inventory.editors import json_schema
 from nodeprep.inventory.folding import expand, fold
 from nodeprep.inventory.places import Document, Fault
 from nodeprep.inventory.selection import select
-from nodeprep.model import Inventory
+from nodeprep.model import Inventory, KubectlChoice
 
 __all__ = ["expand", "fold", "json_schema", "load", "parse", "select"]
 
@@ -80,7 +80,12 @@ def parse(
     built = tuple(rows(checked, home)) if checked else ()
     _raise_for(document, conflicts(built, document))
     nodes = tuple(node for row in built for node in row.nodes)
-    return Inventory(path=file, digest=hashlib.sha256(text).hexdigest(), nodes=nodes)
+    return Inventory(
+        path=file,
+        digest=hashlib.sha256(text).hexdigest(),
+        nodes=nodes,
+        kubectl=kubectl(checked) if checked else KubectlChoice(),
+    )
 
 
 def _raise_for(document: Document, faults: Iterable[Fault]) -> None:

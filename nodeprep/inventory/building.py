@@ -22,7 +22,18 @@ from nodeprep.inventory.schema import (
     Settings,
     SudoByPassword,
 )
-from nodeprep.model import BypassRule, Desired, Firewall, IpSet, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import (
+    BypassRule,
+    Desired,
+    Firewall,
+    IpSet,
+    KubectlChoice,
+    KubeProxy,
+    Node,
+    Ssh,
+    Sudo,
+    Sysctl,
+)
 
 B = TypeVar("B", bound=Block)
 
@@ -60,6 +71,11 @@ def rows(file: InventoryFile, home: FilePath) -> Iterator[Row]:
         own = not entry.model_fields_set.isdisjoint(Settings.model_fields)
         parts = _parts(overlaid(merged(groups), entry), home) if own else shared(groups)
         yield Row(path=("nodes", at), groups=groups, nodes=tuple(_nodes(entry, parts)))
+
+
+def kubectl(file: InventoryFile) -> KubectlChoice:
+    """Return which kubectl the file names."""
+    return KubectlChoice(**_written(file.cluster.kubectl if file.cluster else None))
 
 
 def overlaid(under: B, over: Block) -> B:

@@ -1,6 +1,6 @@
 """What is wrong with each value of an inventory: pydantic finds it, this module words it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -11,8 +11,10 @@ from nodeprep.inventory.places import NO_PASSWORD, Document, Fault, Mark, Path
 from nodeprep.inventory.schema import (
     Bounded,
     BypassRuleEntry,
+    ClusterBlock,
     InventoryFile,
     IpSetEntry,
+    KubectlBlock,
     KubeProxyBlock,
     NodeEntry,
     PasswordPlace,
@@ -128,6 +130,14 @@ def _described(value: object) -> str:
             return "a mapping"
 
 
+_BLOCKS: Mapping[str, type[Value]] = {
+    "ssh": SshBlock,
+    "kube_proxy": KubeProxyBlock,
+    "cluster": ClusterBlock,
+    "kubectl": KubectlBlock,
+}
+
+
 def block_at(path: Path) -> type[Value]:
     """Return the class of the mapping at ``path``; what only a schema knows may stand in it."""
     match path:
@@ -137,10 +147,8 @@ def block_at(path: Path) -> type[Value]:
             return Settings
         case ("nodes", _):
             return NodeEntry
-        case (*_, "ssh"):
-            return SshBlock
-        case (*_, "kube_proxy"):
-            return KubeProxyBlock
+        case (*_, str(last)) if last in _BLOCKS:
+            return _BLOCKS[last]
         case (*_, "sysctls", _, _):
             return Bounded
         case (*_, "ipsets", _):

@@ -14,6 +14,7 @@ from nodeprep.inventory.fields import seconds
 from nodeprep.inventory.folding import LIMIT, count, ends, expand
 from nodeprep.inventory.hosts import address
 from nodeprep.inventory.places import Document, Fault, Path
+from nodeprep.inventory.schema import HERE
 from nodeprep.inventory.suggesting import suggestion
 from nodeprep.ipset import TYPES
 from nodeprep.releases import knows_mode, knows_scheduler, parse_version
@@ -40,6 +41,18 @@ def crossed(document: Document) -> Iterator[Fault]:
         if _count(entry.get("name"))
     }
     yield from _repeated(names, document)
+    yield from _kubectl_on(top.get("cluster"), names.values())
+
+
+def _kubectl_on(cluster: object, patterns: Iterable[str]) -> Iterator[Fault]:
+    kubectl = cluster.get("kubectl") if isinstance(cluster, dict) else None
+    on = kubectl.get("on") if isinstance(kubectl, dict) else None
+    if not isinstance(on, str) or on == HERE:
+        return
+    names = {name for pattern in patterns for name in expand(pattern)}
+    if on not in names:
+        hint = suggestion(on, names) or f"write a node's name, or `{HERE}` for this machine"
+        yield Fault(("cluster", "kubectl", "on"), f"no node is called {shown(on)}: {hint}")
 
 
 def _list(value: object) -> list[object]:
@@ -126,6 +139,10 @@ def conflicts(rows: Iterable[Row], document: Document) -> Iterator[Fault]:
 
 def _impossible(row: Row, document: Document) -> Iterator[Fault]:
     proxy = row.nodes[0].desired.kube_proxy
+    if proxy.is_pod and (proxy.style != "config" or proxy.kubeconfig_from):
+        message = "is for a unit of systemd: with `managed_by: daemonset` leave it out"
+        key = "kubeconfig_from" if proxy.kubeconfig_from else "style"
+        yield Fault(_where(row, document, key), f"`{key}` {message}")
     paths = {key: getattr(proxy, key) for key in ("binary", "unit", "config", "kubeconfig")}
     if len(set(paths.values())) < len(paths):
         yield Fault(

@@ -24,6 +24,18 @@ UnitPath = Annotated[
     str,
     Matching(rf"{_NODE_PATH}(?<=[^/]\.service)", f"{_ON_NODE}, ending in `.service`", longest=1024),
 ]
+KubeconfigPath = Annotated[
+    str,
+    Matching(
+        r"(?:~/)?[^-~\s'\"\x00-\x1f][^\x00-\x1f]*", "a path, such as /root/admin.conf", longest=1024
+    ),
+]
+ContextName = Annotated[
+    str,
+    Matching(
+        r"[A-Za-z0-9_][A-Za-z0-9_.@:/+-]*", "a context as `kubectl config get-contexts` shows"
+    ),
+]
 GroupName = Annotated[
     str, Matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "letters, digits, `.`, `_` and `-`", longest=64)
 ]

@@ -23,12 +23,14 @@ from nodeprep.inventory.allowed import OrOne, Surroundings
 from nodeprep.inventory.fields import (
     Chain,
     Comment,
+    ContextName,
     ControllerPath,
     Directions,
     Duration,
     ExistingFile,
     FeatureGate,
     GroupName,
+    KubeconfigPath,
     LabelKey,
     LabelValue,
     Module,
@@ -62,6 +64,9 @@ from nodeprep.iptables import BUILT_IN
 from nodeprep.model import BypassRule, Firewall, IpSet, KubeProxy, Mode
 
 T = TypeVar("T")
+
+HERE = "here"
+"""The place of the operator's own kubectl; no node can be asked for by this name."""
 
 WORD, NUMBER, MAPPING = "<word>", "<number>", "<mapping>"
 """The shapes that one value may have; no key can be called so."""
@@ -273,9 +278,14 @@ class FirewallBlock(Block):
 
 
 class KubeProxyBlock(Block):
-    """kube-proxy as a systemd unit; the names are those of KubeProxyConfiguration."""
+    """kube-proxy and what runs it; the names are those of KubeProxyConfiguration."""
 
     mode: Mode = _key("iptables, ipvs or nftables.", KubeProxy.mode)
+    managed_by: Literal["systemd", "daemonset"] = _key(
+        "What runs it: a unit of nodeprep's (systemd), or the cluster itself, as kubeadm does "
+        "(daemonset).",
+        KubeProxy.managed_by,
+    )
     style: Literal["config", "flags", "unmanaged"] = _key(
         "A configuration file (config), a unit where everything is a flag (flags), or prepare the "
         "node and leave kube-proxy alone (unmanaged).",
@@ -381,6 +391,38 @@ class NodeEntry(Settings):
     groups: Many[GroupName] = _key("Groups it is in; of two, the later one wins.", ())
 
 
+class KubectlBlock(Block):
+    """Which kubectl speaks with the cluster, and as whom."""
+
+    on: HostName = _key(
+        "The node that it runs on, over SSH and as root; or `here`, for your own on this machine. "
+        "Default: the first node with the group or the role `control-plane`."
+    )
+    kubeconfig: KubeconfigPath = _key(
+        "Its kubeconfig: on the node an absolute path, by default /etc/kubernetes/admin.conf; "
+        "here a file of this machine, by default kubectl's own choice."
+    )
+    context: ContextName = _key("A context of it. Default: its current one.")
+
+    @model_validator(mode="after")
+    def _placed(self, info: ValidationInfo) -> Self:
+        if "kubeconfig" not in self.model_fields_set:
+            return self
+        if self.on == HERE:
+            around = cast("Surroundings", info.context)
+            path = around.base / self.kubeconfig.replace("~", str(around.home), 1)
+            return self.model_copy(update={"kubeconfig": str(path)})
+        if not self.kubeconfig.startswith("/"):
+            raise ValueError("on a node the `kubeconfig` is an absolute path; or write `on: here`")
+        return self
+
+
+class ClusterBlock(Block):
+    """The cluster that the nodes are part of, where its DaemonSet runs kube-proxy."""
+
+    kubectl: KubectlBlock = _key("Which kubectl speaks with it.")
+
+
 class InventoryFile(Value):
     """The machines that nodeprep prepares, and what each should be."""
 
@@ -389,3 +431,4 @@ class InventoryFile(Value):
         default_factory=dict, description="Settings of the nodes that list the group."
     )
     nodes: Many[NodeEntry] = Field(description="The machines.", json_schema_extra={"minItems": 1})
+    cluster: ClusterBlock = _key("The cluster, where its DaemonSet runs kube-proxy.")

@@ -33,6 +33,9 @@ HEAD = 64 * 1024
 BYTE_ORDER_MARK = "\ufeff"
 """What some editors put in front of a text; the only place where it does no harm."""
 
+OWN_WORDS: frozenset[Path] = frozenset({("cluster", "kubectl", "on")})
+"""Keys that YAML 1.1 would read as something else than a word: here they can only be one."""
+
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """The same reading about ten times faster, where PyYAML was built with libyaml."""
 
@@ -189,6 +192,8 @@ class _Reader:
     def _is_text(self, event: yaml.ScalarEvent, path: Path) -> bool:
         if decoration := _decoration(event):
             self._refuse(_mark(event), path, decoration)
+        elif path in OWN_WORDS:
+            return True
         elif not isinstance(key := self._scalar(event, path), str) and key is not REFUSED:
             self._refuse(_mark(event), path, f"a key must be text: write '{key}' in quotes")
         return path not in self.refused

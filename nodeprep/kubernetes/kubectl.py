@@ -4,10 +4,12 @@ No object and no secret is ever an argument of it: objects go through its standa
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nodeprep.errors import UsageError
+from nodeprep.model import Inventory, Node
 from nodeprep.shell import Script, Secret, quote, words
 
 HERE = ""
@@ -66,6 +68,34 @@ class Kubectl:
         if not document["metadata"].get("resourceVersion"):
             raise ValueError("an object is replaced only as the one that was seen")
         return _given(document, self.system("replace", "-f", "-", "-o", "name"))
+
+
+def chosen(inventory: Inventory) -> Kubectl:
+    """Return the kubectl that an inventory names, or that of its first control-plane node.
+
+    Raises UsageError where it names none and no node is known to be of the control plane.
+    """
+    choice = inventory.kubectl
+    context = choice.context or ""
+    if choice.on == "here":
+        return Kubectl(kubeconfig=choice.kubeconfig or "", context=context)
+    on = choice.on or next((node.name for node in inventory.nodes if _controls(node)), None)
+    if on is None:
+        raise UsageError(
+            f"{inventory.path}: `managed_by: daemonset`, and nothing says where kubectl is",
+            hint="write `cluster: {kubectl: {on: NODE}}`, or `on: here` for your own kubectl",
+        )
+    return Kubectl(on=on, kubeconfig=choice.kubeconfig or ADMIN, context=context)
+
+
+_ROLES = ("control-plane", "control_plane", "controlplane", "kube_control_plane", "master")
+
+
+def _controls(node: Node) -> bool:
+    labels = [key.removeprefix("node-role.kubernetes.io/") for key in node.labels]
+    role = node.labels.get("role", "")
+    said: Sequence[str] = (*node.groups, *labels, role)
+    return any(each in _ROLES for each in said)
 
 
 def _given(document: Mapping[str, Any], command: str) -> Script:

@@ -4,8 +4,15 @@ The words: kubernetes cmd/kube-proxy/app/server_others.go (1.14 to 1.30), server
 Lines may be klog's or JSON, and each may begin with what the container runtime adds.
 """
 
+import json
 import re
 from dataclasses import dataclass, replace
+
+PATTERN = (
+    "using (iptables|ipvs|nftables|userspace) proxier|proxier, trying|assuming iptables"
+    "|can.t (use|determine whether to use).*prox"
+)
+"""What `grep -iE` picks the lines by that :func:`read` understands."""
 
 _TAKEN = re.compile(r"Using (iptables|ipvs|nftables|userspace) Proxier", re.IGNORECASE)
 _NOT_SET = re.compile(
@@ -51,7 +58,7 @@ def read(text: str) -> Said:
     """
     said = Said()
     begun = False
-    for line in text.splitlines():
+    for line in map(_plain, text.splitlines()):
         taken, fell, reason = (each.search(line) for each in (_TAKEN, _FELL_BACK, _REASON))
         not_set = _NOT_SET.search(line)
         # A log of several starts: what was said before the last of them counts no more.
@@ -68,6 +75,21 @@ def read(text: str) -> Said:
                 said = Said()
             said, begun = replace(said, mode=taken[1].lower()), True
     return said
+
+
+def _plain(line: str) -> str:
+    """Return the message of a line of JSON, of Docker's driver or of kube-proxy's own; else it."""
+    _, brace, rest = line.partition("{")
+    try:
+        fields = json.loads(brace + rest) if brace else None
+    except ValueError:
+        return line
+    if not isinstance(fields, dict):
+        return line
+    if "log" in fields:
+        return _plain(str(fields["log"]).rstrip("\n"))
+    error = f' err="{fields["err"]}"' if "err" in fields else ""
+    return f"{fields.get('msg', line)}{error}"
 
 
 def _named(line: str) -> str:

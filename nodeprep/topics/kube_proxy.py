@@ -144,13 +144,13 @@ def desired(node: Node, facts: Facts) -> tuple[files.ManagedFile, ...]:
 def paths(node: Node) -> tuple[str, ...]:
     """Return the unit, the configuration and the kubeconfig."""
     proxy = node.desired.kube_proxy
-    return () if proxy.style == "unmanaged" else (proxy.unit, proxy.config, proxy.kubeconfig)
+    return () if not proxy.has_unit else (proxy.unit, proxy.config, proxy.kubeconfig)
 
 
 def secrets(node: Node) -> tuple[str, ...]:
     """Return the kubeconfig, whoever wrote it."""
     proxy = node.desired.kube_proxy
-    return () if proxy.style == "unmanaged" else (proxy.kubeconfig,)
+    return () if not proxy.has_unit else (proxy.kubeconfig,)
 
 
 def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
@@ -163,7 +163,7 @@ def changes(node: Node, facts: Facts) -> tuple[Change, ...]:
 
 def steps(node: Node, facts: Facts) -> tuple[Change, ...]:
     """Write what differs; then, only where it is needed, reload, enable and restart."""
-    if node.desired.kube_proxy.style == "unmanaged" or not _knows_mode(node, facts):
+    if not node.desired.kube_proxy.has_unit or not _knows_mode(node, facts):
         return ()
     wanted, adopt = desired(node, facts), node.desired.adopt
     written = tuple(
@@ -290,7 +290,9 @@ systemctl is-active {proxy.unit_name}"""
 
 def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
     """Say how the binary, each file, the unit and the process stand."""
-    if node.desired.kube_proxy.style == "unmanaged":
+    if node.desired.kube_proxy.is_pod:
+        return _beside(node, facts)
+    if not node.desired.kube_proxy.has_unit:
         return ()
     return (
         _binary(node, facts),
@@ -298,6 +300,26 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
         *_kubeconfig(node, facts),
         *_unit(node, facts),
         *_process(node, facts),
+    )
+
+
+def _beside(node: Node, facts: Facts) -> tuple[Finding, ...]:
+    """Say whether a unit still runs, or would run after a boot, beside the DaemonSet's pod."""
+    service, unit = facts[SERVICE], node.desired.kube_proxy.unit_name
+    left = [
+        *(["active"] if service.active in ("active", "activating", "reloading") else []),
+        *(["enabled"] if service.enabled == "enabled" else []),
+    ]
+    if not left:
+        return (_finding("unit", Status.OK, "none runs beside the DaemonSet's pod"),)
+    return (
+        _finding(
+            "unit",
+            Status.FAIL,
+            f"{unit} is {' and '.join(left)}, beside the DaemonSet's pod",
+            "only one kube-proxy",
+            f"systemctl disable --now {unit}",
+        ),
     )
 
 

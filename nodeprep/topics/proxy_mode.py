@@ -63,6 +63,14 @@ elif [ "$pid" ]; then
   timeout 10 journalctl -b -o cat --no-pager -n 30 -u %(unit)s | grep -iE "%(complaints)s" |
     tail -n 3 | cut -c 1-500
 fi
+"""
+
+_POD_SCRIPT = """\
+echo running
+printf 'mode %%s\\n' "$(http_get %(host)s %(port)s /proxyMode)"
+"""
+
+_TABLE_SCRIPT = """\
 if [ -e /proc/net/ip_vs ]; then
   echo ipvs:
   timeout 10 ipvsadm -Ln | head -n %(lines)d
@@ -75,7 +83,8 @@ def _script(node: Node) -> str:
     if proxy.style == "unmanaged":
         return ":"
     host, port = proxy.metrics_endpoint
-    return _SCRIPT % {
+    # A pod's log is told by the topic of the DaemonSet, which knows whose it is.
+    return ((_POD_SCRIPT if proxy.is_pod else _SCRIPT) + _TABLE_SCRIPT) % {
         "binary": words(proxy.binary),
         "unit": words(proxy.unit_name),
         "host": words(host),
@@ -158,7 +167,9 @@ def _mode(node: Node, effective: Effective) -> Finding:
         why = f": {effective.complaints[0]}" if effective.complaints else ""
         unit = node.desired.kube_proxy.unit_name
         hint = f"journalctl -u {unit}; install what is missing, then: systemctl restart {unit}"
-        if not effective.complaints:
+        if node.desired.kube_proxy.is_pod:
+            hint = f"nodeprep switch --to {wanted}; and see what the pod's log says"
+        elif not effective.complaints:
             hint = f"nodeprep switch --to {wanted}, if its files ask for {seen}; else: {hint}"
         return _finding("mode", Status.FAIL, f"{seen} ({source}){why}", wanted, hint)
     return _unknown(node, effective, wanted)

@@ -91,7 +91,7 @@ def findings(node: Node, facts: Facts) -> tuple[Finding, ...]:
 
 def _label(node: Node, selinux: Selinux) -> tuple[Finding, ...]:
     proxy, parts = node.desired.kube_proxy, selinux.binary.split(":")
-    if len(parts) < 3 or proxy.style == "unmanaged":  # noqa: PLR2004 user, role and type
+    if len(parts) < 3 or not proxy.has_unit:  # noqa: PLR2004 user, role and type
         return ()
     kind = parts[2]
     if kind == "bin_t" or kind.endswith("_exec_t"):

@@ -23,10 +23,10 @@ from nodeprep.model import Node
 from nodeprep.shell import Script, Secret
 from nodeprep.transport import connection
 from nodeprep.transport.connection import Limits
-from nodeprep.transport.local import LocalSession, run_here
+from nodeprep.transport.local import LocalSession, ask_here, run_here
 from nodeprep.transport.session import SshSession
 
-__all__ = ["Limits", "Passwords", "Session", "connect", "run_here"]
+__all__ = ["Limits", "Passwords", "Session", "ask_here", "connect", "run_here"]
 
 
 class Session(Protocol):

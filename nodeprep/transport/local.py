@@ -37,6 +37,27 @@ def run_here(command: str, more: Mapping[str, str]) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "backslashreplace")[-500:].strip()
 
 
+def ask_here(script: Script, limit: float) -> bytes:
+    """Run a script as the operator would, with their environment, and return what it printed.
+
+    Raises DeadlinePassed after ``limit`` seconds, FactError where the answer is too long.
+    """
+    try:
+        done = subprocess.run(
+            ["sh", "-s"],
+            input=script.reveal().encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeadlinePassed(f"no answer within {int(limit)} s") from error
+    if len(done.stdout) > CAP:
+        raise FactError(f"this machine answered more than {CAP} bytes")
+    return done.stdout
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalSession:
     """A root shell here, each run a process of its own."""

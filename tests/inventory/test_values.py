@@ -7,7 +7,7 @@ import pytest
 
 from nodeprep.errors import InventoryError, UsageError
 from nodeprep.inventory import load, parse
-from nodeprep.model import Desired, Firewall, KubeProxy, Node, Ssh, Sudo, Sysctl
+from nodeprep.model import Desired, Firewall, KubectlChoice, KubeProxy, Node, Ssh, Sudo, Sysctl
 
 from .samples import BASE, HOME, node, nodes, parsed
 
@@ -266,3 +266,30 @@ def test_parsing_looks_at_no_file() -> None:
 
     parse(text, "f", HOME, BASE, is_file=is_file)
     assert asked == [Path("/x")]
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+def kubectl(settings: str) -> KubectlChoice:
+    return parsed(f"nodes: [{{name: n}}]\ncluster: {{kubectl: {{{settings}}}}}").kubectl
+
+
+def test_which_kubectl_speaks_with_the_cluster() -> None:
+    assert parsed("nodes: [{name: n}]").kubectl == KubectlChoice()
+    assert kubectl("on: n") == kubectl("'on': n") == KubectlChoice(on="n")
+    assert kubectl("kubeconfig: /etc/kubernetes/admin.conf, context: a@b") == KubectlChoice(
+        kubeconfig="/etc/kubernetes/admin.conf", context="a@b"
+    )
+
+
+def test_a_kubeconfig_here_begins_where_every_path_of_this_machine_does() -> None:
+    assert kubectl("on: here, kubeconfig: ~/.kube/config").kubeconfig == f"{HOME}/.kube/config"
+    assert kubectl("on: here, kubeconfig: x.conf").kubeconfig == f"{BASE}/x.conf"
+
+
+def test_kube_proxy_may_be_a_daemon_sets() -> None:
+    proxy = node("kube_proxy: {managed_by: daemonset}").desired.kube_proxy
+    assert (proxy.is_pod, proxy.has_unit) == (True, False)
+    proxy = node("kube_proxy: {mode: ipvs}").desired.kube_proxy
+    assert (proxy.is_pod, proxy.has_unit) == (False, True)

@@ -8,10 +8,17 @@ from typing import Any
 
 import yaml
 
+import nodeprep
 from nodeprep.kubernetes.view import Object, View, parse
 
 DATA = Path(__file__).parent / "data"
-RELEASES = ("1.20", "1.34")
+MANIFESTS = {
+    "1.20": Path(nodeprep.__file__).parent / "lab" / "manifests" / "kubeadm-1.20.yaml",
+    "1.34": DATA / "kubeadm-1.34.yaml",
+}
+"""What two kubeadms write; the lab makes its cluster of the older one."""
+
+RELEASES = tuple(MANIFESTS)
 
 CREATED = "2026-01-01T00:00:00Z"
 CHANGED = "2026-02-01T00:00:00Z"
@@ -20,7 +27,7 @@ STARTED = "2026-03-01T00:00:00Z"
 
 def manifests(release: str) -> dict[str, Object]:
     """Return what kubeadm applies, by kind."""
-    text = (DATA / f"kubeadm-{release}.yaml").read_text()
+    text = MANIFESTS[release].read_text()
     return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
 

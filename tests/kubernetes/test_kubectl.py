@@ -2,7 +2,9 @@
 
 import pytest
 
-from nodeprep.kubernetes.kubectl import Kubectl, is_absent, is_conflict
+from nodeprep.errors import UsageError
+from nodeprep.kubernetes.kubectl import Kubectl, chosen, is_absent, is_conflict
+from nodeprep.model import Inventory, KubectlChoice, Node
 from tests import shells
 from tests.kubernetes import samples
 
@@ -36,3 +38,34 @@ def test_what_kubectl_says_of_a_refusal_is_known() -> None:
     assert is_conflict('Error from server (AlreadyExists): leases "x" already exists')
     assert not is_conflict('Error from server (NotFound): leases "x" not found')
     assert is_absent('Error from server (NotFound): leases "x" not found')
+
+
+# --- which one ------------------------------------------------------------------------------
+
+
+def inventory(choice: KubectlChoice, *nodes: Node) -> Inventory:
+    return Inventory(path="fleet.yaml", digest="", nodes=nodes, kubectl=choice)
+
+
+def test_the_first_node_of_the_control_plane_is_taken_with_kubeadms_kubeconfig() -> None:
+    worker = Node(name="w", address="w", groups=("workers",))
+    for one in (
+        Node(name="c", address="c", groups=("control-plane",)),
+        Node(name="c", address="c", labels={"node-role.kubernetes.io/control-plane": ""}),
+        Node(name="c", address="c", labels={"node-role.kubernetes.io/master": ""}),
+        Node(name="c", address="c", labels={"role": "control-plane"}),
+    ):
+        taken = chosen(inventory(KubectlChoice(), worker, one))
+        assert taken == Kubectl(on="c", kubeconfig="/etc/kubernetes/admin.conf")
+
+
+def test_a_choice_of_the_inventory_counts_as_it_stands() -> None:
+    choice = KubectlChoice(on="w", kubeconfig="/root/k", context="a@b")
+    assert chosen(inventory(choice)) == Kubectl(on="w", kubeconfig="/root/k", context="a@b")
+    assert chosen(inventory(KubectlChoice(on="here"))) == Kubectl()
+
+
+def test_without_a_control_plane_it_is_said_what_to_write() -> None:
+    with pytest.raises(UsageError, match=r"fleet\.yaml") as raised:
+        chosen(inventory(KubectlChoice(), Node(name="w", address="w")))
+    assert "on: NODE" in raised.value.hint

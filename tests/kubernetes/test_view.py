@@ -124,7 +124,7 @@ def test_a_pod_is_told_with_its_owner_and_what_it_is_made_of() -> None:
     assert (pod.phase, pod.ready, pod.restarts, pod.deleting) == ("Running", True, 0, False)
     assert pod.started == view.seconds(STARTED)
     assert (pod.revision, pod.config_map) == ("5d7c8f", "kube-proxy")
-    assert pod.image == "registry.k8s.io/kube-proxy:v1.34.1"
+    assert pod.image == "registry.k8s.io/kube-proxy:v1.34.3"
 
 
 def test_a_pod_that_does_not_come_up_says_why() -> None:

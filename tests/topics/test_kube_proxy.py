@@ -355,3 +355,34 @@ def test_a_program_for_another_architecture_is_said_to_be_one_and_is_not_started
     assert finding.actual == "built for aarch64, and this machine is x86_64"
     assert finding.hint == "put the release for x86_64 at /usr/local/bin/kube-proxy"
     assert not any("restart" in change.subject for change in topic.changes(node(), found))
+
+
+# --- where a DaemonSet runs it --------------------------------------------------------------
+
+
+def test_a_daemon_sets_kube_proxy_has_no_file_of_ours_and_no_step() -> None:
+    wanted = node(managed_by="daemonset")
+    assert topic.paths(wanted) == topic.secrets(wanted) == ()
+    assert topic.changes(wanted, of({SERVICE: RUNNING, BINARY: INSTALLED})) == ()
+
+
+@pytest.mark.parametrize(
+    ("active", "enabled", "told"),
+    [
+        ("active", "enabled", "active and enabled"),
+        ("active", "disabled", "active"),
+        ("inactive", "enabled", "enabled"),
+    ],
+)
+def test_a_unit_that_is_left_beside_the_pod_fails(active: str, enabled: str, told: str) -> None:
+    left = dataclasses.replace(RUNNING, active=active, enabled=enabled)
+    found = named(topic.findings(node(managed_by="daemonset"), of({SERVICE: left})), "unit")
+    assert found.status is Status.FAIL
+    assert found.actual == f"kube-proxy.service is {told}, beside the DaemonSet's pod"
+    assert found.hint == "systemctl disable --now kube-proxy.service"
+
+
+def test_a_unit_that_is_not_there_beside_the_pod_is_fine() -> None:
+    gone = dataclasses.replace(RUNNING, load="not-found", active="inactive", enabled="")
+    (found,) = topic.findings(node(managed_by="daemonset"), of({SERVICE: gone}))
+    assert found.status is Status.OK

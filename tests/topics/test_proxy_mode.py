@@ -126,3 +126,14 @@ def test_an_unmanaged_kube_proxy_is_not_asked() -> None:
 def test_looking_never_loads_a_module() -> None:
     script = EFFECTIVE.script(node())
     assert script.index("[ -e /proc/net/ip_vs ]") < script.index("ipvsadm -Ln")
+
+
+def test_a_pod_is_asked_at_its_address_whatever_systemd_knows() -> None:
+    script = EFFECTIVE.script(node(managed_by="daemonset"))
+    assert "systemctl" not in script
+    assert "/proxyMode" in script
+    assert said("running\nmode ipvs\n", managed_by="daemonset").status is Status.OK
+    silent = said("running\nmode \n", managed_by="daemonset")
+    assert (silent.status, silent.actual) == (Status.FAIL, "kube-proxy does not answer")
+    other = said("running\nmode iptables\n", managed_by="daemonset")
+    assert other.hint == "nodeprep switch --to ipvs; and see what the pod's log says"
