@@ -12,6 +12,7 @@ Read it in this order, which is also the order of ``nodeprep lab up``:
 - ``golang``        the compiler for what is built from source
 - ``kubernetes``    a real kube-proxy and a real API server, for those who ask
 - ``etcd``          the store behind that
+- ``kubectl``       the cluster's own client, for the nodes
 - ``acceleration``  KVM where it really works, else emulation
 - ``materials``     all of the above together
 - ``keys``          host keys, the operator's key, known_hosts
@@ -20,6 +21,7 @@ Read it in this order, which is also the order of ``nodeprep lab up``:
 - ``keep``          how these run in the background
 - ``api``           the API server, asked from Python
 - ``objects``       what is in the cluster: its nodes, and a service of each kind
+- ``kubeadm``       kube-proxy as kubeadm leaves it: a DaemonSet, and what belongs to it
 - ``machine``       one node as a QEMU process
 - ``readiness``     does it answer yet?
 - ``state``         what was started, as a value and as ``lab.json``

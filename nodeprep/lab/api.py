@@ -30,13 +30,17 @@ class Api:
         """Merge a part into the object at this path. Raises as ``request``."""
         self.request("PATCH", path, part, kind=_PATCH)
 
-    def ready(self) -> bool:
-        """Tell whether it says that it is ready; False too where nobody listens yet."""
+    def has(self, path: str) -> bool:
+        """Tell whether it has an object here; False too where it does not answer."""
         try:
-            self.request("GET", "/readyz")
+            self.request("GET", path)
         except LabError:
             return False
         return True
+
+    def ready(self) -> bool:
+        """Tell whether it says that it is ready; False too where nobody listens yet."""
+        return self.has("/readyz")
 
     def request(
         self, method: str, path: str, thing: object = None, *, kind: str = "application/json"

@@ -38,6 +38,7 @@ def lab() -> None:
 @click.option("--network", default="127.77.0", show_default=True, help="Loopback /24 they are in.")
 @click.option("--kube-proxy", is_flag=True, help="Put a real kube-proxy 1.20.2 on each.")
 @click.option("--cluster", is_flag=True, help="Start a real control plane, with services.")
+@click.option("--kubeadm", is_flag=True, help="The same, and kube-proxy is kubeadm's DaemonSet.")
 def up(folder: Path, **wishes: Any) -> None:
     """Start the nodes and wait until they answer."""
     from nodeprep.lab import lifecycle

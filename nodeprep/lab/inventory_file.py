@@ -2,6 +2,7 @@
 
 import json
 
+from nodeprep.lab.kubeadm import ADMIN_CONF
 from nodeprep.lab.objects import CLUSTER_CIDR
 from nodeprep.lab.state import Lab, LabNode
 
@@ -25,10 +26,20 @@ def inventory_text(lab: Lab) -> str:
         "  sudo: none",
         "  kube_proxy:",
         *(f"    {name}: {value}" for name, value in _kube_proxy(lab).items()),
+        *_cluster(lab),
         "nodes:",
         *(f"  - {{{_node(node)}}}" for node in lab.nodes),
     ]
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def _cluster(lab: Lab) -> list[str]:
+    """Return how the cluster's objects are reached, where kube-proxy is one of them."""
+    if not lab.kubeadm:
+        return []
+    # To a YAML reader a bare `on` is a truth.
+    kubectl = f'"on": {lab.nodes[0].name}, kubeconfig: /{ADMIN_CONF}'
+    return [f"cluster: {{kubectl: {{{kubectl}}}}}"]
 
 
 def _node(node: LabNode) -> str:
@@ -40,6 +51,8 @@ def _kube_proxy(lab: Lab) -> dict[str, str]:
     """Return what kube-proxies are told; with a cluster, all that a switch of modes is tried on."""
     if lab.control_plane is None:
         return {"mode": "ipvs", "cluster_cidr": "10.254.0.0/16"}
+    if lab.kubeadm:
+        return {"managed_by": "daemonset", "mode": "iptables", "cluster_cidr": CLUSTER_CIDR}
     return {
         "mode": "iptables",
         "cluster_cidr": CLUSTER_CIDR,

@@ -19,6 +19,7 @@ from nodeprep.lab import (
     control_plane,
     keys,
     kinds,
+    kubeadm,
     machine,
     objects,
     qmp,
@@ -42,6 +43,7 @@ _LAB_FILES = (
     "id_ed25519.pub",
     "guarded-password",
     "kubeconfig",
+    "kubeconfig-nodeprep",
     "repository.log",
     "lab.new",
 )
@@ -116,9 +118,9 @@ def _start(lab: Lab, settings: Settings, materials: Materials, say: Say) -> Lab:
     )
     lab = _saved(replace(lab, server=server))
     if materials.control_plane:
-        lab = _start_control_plane(lab, materials.control_plane)
+        lab = _start_control_plane(lab, materials.control_plane, kubeadm_too=settings.kubeadm)
     for node in lab.nodes:
-        _write_seed(lab, node, url, materials.programs)
+        _write_seed(lab, node, url, materials)
         lab = _power_on(lab, node)
     _write_papers(lab)
     say(f"{len(lab.nodes)} nodes: booting ({settings.memory} MiB each, {lab.accelerator})")
@@ -130,9 +132,9 @@ def _start(lab: Lab, settings: Settings, materials: Materials, say: Say) -> Lab:
     return lab
 
 
-def _start_control_plane(lab: Lab, programs: control_plane.Programs) -> Lab:
+def _start_control_plane(lab: Lab, programs: control_plane.Programs, *, kubeadm_too: bool) -> Lab:
     """Start etcd and the API server, and write down which processes they are."""
-    plane = control_plane.claim(lab)
+    plane = control_plane.claim(lab, kubeadm=kubeadm_too)
     lab = _saved(replace(lab, control_plane=plane))
     control_plane.write_secrets(lab, plane)
     store = control_plane.start_etcd(lab, plane, programs.etcd)
@@ -144,7 +146,10 @@ def _start_control_plane(lab: Lab, programs: control_plane.Programs) -> Lab:
 def _fill_cluster(lab: Lab, say: Say) -> None:
     """Wait for the API server, and tell it what is in the cluster."""
     api = control_plane.wait_until_ready(lab)
-    objects.create(api, tuple(node.name for node in lab.nodes))
+    names = tuple(node.name for node in lab.nodes)
+    objects.create(api, names)
+    if lab.kubeadm:
+        kubeadm.create(api, names, control_plane.authority(lab))
     say(f"the API server answers on 127.0.0.1:{api.port}, with {len(objects.SERVICES)} services")
 
 
@@ -153,7 +158,7 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(f"{text}\n")
 
 
-def _write_seed(lab: Lab, node: LabNode, url: str, programs: tuple[Path, ...]) -> None:
+def _write_seed(lab: Lab, node: LabNode, url: str, materials: Materials) -> None:
     folder = lab.node_folder(node.name)
     folder.mkdir(mode=0o700)
     host_key = folder / "ssh_host_ed25519_key"
@@ -165,8 +170,10 @@ def _write_seed(lab: Lab, node: LabNode, url: str, programs: tuple[Path, ...]) -
         guarded_password=lab.guarded_password.read_text().strip(),
         kind=kinds.kind(node.kind),
         repository=f"{url}/{node.kind}",
-        programs=programs,
+        programs=materials.programs,
+        container_images=materials.container_images,
         endpoints=objects.ENDPOINTS if lab.control_plane else (),
+        secrets=kubeadm.papers(lab, node) if lab.kubeadm else {},
     )
     seed.write(content, folder / "seed.ext4")
 

@@ -10,6 +10,7 @@ from nodeprep.lab import (
     etcd,
     golang,
     kinds,
+    kubectl,
     kubernetes,
     mirror,
     repository,
@@ -19,19 +20,23 @@ from nodeprep.lab.settings import Settings
 
 Say = Callable[[str], None]
 _PROGRAMS = Path(__file__).parent / "guest" / "programs"
-_CLUSTER_PROGRAMS = ("lab-traffic", "kube-proxy-stand-in")
+_TRAFFIC = "lab-traffic"
+_STAND_IN = "kube-proxy-stand-in"
+_NODE_AGENT = "lab-node-agent"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
     """Images and folders of packages by kind, and programs.
 
-    ``programs`` go onto the nodes; ``control_plane`` is None where no cluster is wanted.
+    ``programs`` go onto the nodes, ``container_images`` into their pods; ``control_plane`` is None
+    where no cluster is wanted.
     """
 
     images: Mapping[str, Image]
     packages: Mapping[str, Path]
     programs: tuple[Path, ...]
+    container_images: tuple[Path, ...]
     control_plane: control_plane.Programs | None
     accelerator: str
 
@@ -53,6 +58,7 @@ def gather(settings: Settings, say: Say) -> Materials:
         packages=packages,
         control_plane=_control_programs(settings, source, say),
         programs=tuple(_node_programs(settings, source, say)),
+        container_images=tuple(_container_images(settings, source)),
         accelerator=acceleration.accelerator(settings.cache, next(iter(images.values()))),
     )
 
@@ -69,9 +75,25 @@ def _control_programs(
 
 
 def _node_programs(settings: Settings, source: mirror.Mirror, say: Say) -> Iterator[Path]:
+    if settings.kubeadm:
+        say("kubectl: Debian's own")
+        yield kubectl.kubectl(settings.cache, source)
+        yield from _own(settings, source, _NODE_AGENT, _TRAFFIC)
+        return
     if settings.kube_proxy or settings.cluster:
         say("kube-proxy: built from Debian's source (minutes, the first time)")
         yield kubernetes.kube_proxy(settings.cache, source)
     if settings.cluster:
-        for name in _CLUSTER_PROGRAMS:
-            yield golang.program(settings.cache, source, _PROGRAMS / name)
+        yield from _own(settings, source, _TRAFFIC, _STAND_IN)
+
+
+def _container_images(settings: Settings, source: mirror.Mirror) -> Iterator[Path]:
+    """Yield what is in pods' images, and so is none of the node's own programs."""
+    if settings.kubeadm:
+        yield kubernetes.kube_proxy(settings.cache, source)
+        yield from _own(settings, source, _STAND_IN)
+
+
+def _own(settings: Settings, source: mirror.Mirror, *names: str) -> Iterator[Path]:
+    for name in names:
+        yield golang.program(settings.cache, source, _PROGRAMS / name)

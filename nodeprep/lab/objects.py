@@ -21,7 +21,7 @@ TARGET_PORTS = {"TCP": 8080, "UDP": 5353}
 # Every node has this address, inside a network of its own.
 NODE_ADDRESS = "10.0.2.15"
 _POD_CIDR = "10.244.0.0/24"
-_NODES = "/api/v1/nodes"
+NODES = "/api/v1/nodes"
 _NAMESPACES = "/api/v1/namespaces"
 _SERVICES = f"{_NAMESPACES}/{NAMESPACE}/services"
 _ENDPOINTS = f"{_NAMESPACES}/{NAMESPACE}/endpoints"
@@ -82,7 +82,7 @@ def create(api: Api, nodes: tuple[str, ...]) -> None:
 def objects(nodes: tuple[str, ...]) -> Iterator[tuple[str, Object]]:
     """Yield each object behind the collection it belongs to, in the order to make them in."""
     for name in nodes:
-        yield _NODES, node(name)
+        yield NODES, node(name)
     yield _NAMESPACES, {"metadata": {"name": NAMESPACE}}
     for service in SERVICES:
         yield _SERVICES, service_object(service)

@@ -1,7 +1,7 @@
 """The small read-only disk that tells a node who it is.
 
 It carries the node's name, its host key, who may log in, where packages come from, programs such
-as a kube-proxy, and the endpoints that a cluster has on each node.
+as a kube-proxy, the endpoints that a cluster has on each node, and what its pods are made of.
 ``guest/files/usr/lib/nodeprep-lab/seed`` reads it at first boot.
 """
 
@@ -9,7 +9,8 @@ import io
 import shutil
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodeprep.lab.kinds import Kind
@@ -27,8 +28,9 @@ class Seed:
     """What one node is told.
 
     ``repository`` is the URL of packages of its ``kind``. ``programs`` are copied into its
-    /usr/local/bin. ``endpoints`` are addresses, each of which gets a network namespace and a server
-    there; without any the node has none of that.
+    /usr/local/bin; ``container_images`` stay on the disk, each a program that a pod is to run.
+    ``endpoints`` are addresses, each of which gets a network namespace and a server there; without
+    any the node has none of that. ``secrets`` are files for root alone, by path.
     """
 
     hostname: str
@@ -38,7 +40,9 @@ class Seed:
     kind: Kind
     repository: str
     programs: tuple[Path, ...] = ()
+    container_images: tuple[Path, ...] = ()
     endpoints: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def files(self) -> dict[str, tuple[int, str]]:
         """Return the files to put in place on the node: path -> mode and text, all root's."""
@@ -53,7 +57,7 @@ class Seed:
         }
         if self.endpoints:
             files["etc/lab-endpoints"] = (0o644, "".join(f"{one}\n" for one in self.endpoints))
-        return files
+        return files | {path: (_SECRET, text) for path, text in self.secrets.items()}
 
 
 def write(seed: Seed, disk: Path) -> None:
@@ -62,10 +66,15 @@ def write(seed: Seed, disk: Path) -> None:
         folder = Path(name)
         _write_secret(folder / "files.tar", tar(seed.files()))
         _write_secret(folder / "passwords", f"guarded:{seed.guarded_password}\n".encode())
-        (folder / "programs").mkdir()
-        for program in seed.programs:
-            shutil.copyfile(program, folder / "programs" / program.name)
+        _copy(seed.programs, folder / "programs")
+        _copy(seed.container_images, folder / "images")
         _make_disk(folder, disk)
+
+
+def _copy(programs: Iterable[Path], folder: Path) -> None:
+    folder.mkdir()
+    for program in programs:
+        shutil.copy(program, folder / program.name)
 
 
 def tar(files: dict[str, tuple[int, str]]) -> bytes:

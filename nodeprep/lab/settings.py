@@ -22,7 +22,8 @@ DEFAULT_MEMORY = 384
 class Settings:
     """What ``up`` is asked for. Memory is in MiB a node; network is the first three bytes.
 
-    ``cluster`` brings a kube-proxy too. ``kinds`` are dealt out to the nodes in turn.
+    ``cluster`` brings a kube-proxy too, and with ``kubeadm``, which implies it, the kube-proxy is
+    a DaemonSet. ``kinds`` are dealt out to the nodes in turn.
 
     Raises UsageError if it cannot be: a network outside 127/8, no node, too little memory, a kind
     that is unknown or that no node is left for.
@@ -35,10 +36,13 @@ class Settings:
     network: str = "127.77.0"
     kube_proxy: bool = False
     cluster: bool = False
+    kubeadm: bool = False
     kinds: tuple[str, ...] = (APT.name,)
     packages: tuple[str, ...] = field(default=NODE_PACKAGES)
 
     def __post_init__(self) -> None:
+        # A frozen value is filled in before anybody has seen it.
+        object.__setattr__(self, "cluster", self.cluster or self.kubeadm)
         if not 1 <= self.nodes <= _MOST_NODES:
             raise UsageError(f"a lab has 1 to {_MOST_NODES} nodes, not {self.nodes}")
         if self.memory < _LEAST_MEMORY:

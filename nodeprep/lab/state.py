@@ -33,11 +33,13 @@ class ControlPlane:
     """The cluster's two programs, and the ports they have of the host's loopback.
 
     ``port`` is the API server's, the others are etcd's: for its client and for its own kind.
+    ``kubeadm`` tells that kube-proxy is a DaemonSet there, as kubeadm has it.
     """
 
     port: int
     etcd_port: int
     peer_port: int
+    kubeadm: bool = False
     etcd: Process | None = None
     apiserver: Process | None = None
 
@@ -82,6 +84,16 @@ class Lab:
     def kubeconfig(self) -> Path:
         """What kube-proxies on the nodes read, where the lab has a cluster."""
         return self.folder / "kubeconfig"
+
+    @property
+    def nodeprep_kubeconfig(self) -> Path:
+        """The same for a user who may do nothing yet, where kube-proxy is a DaemonSet."""
+        return self.folder / "kubeconfig-nodeprep"
+
+    @property
+    def kubeadm(self) -> bool:
+        """Whether kube-proxy is a DaemonSet here, as kubeadm has it."""
+        return self.control_plane is not None and self.control_plane.kubeadm
 
     @property
     def control_folder(self) -> Path:

@@ -22,7 +22,8 @@ echo "nameserver 10.0.2.3" > /etc/resolv.conf
 : > /etc/fstab
 
 systemctl set-default multi-user.target
-systemctl enable lab-seed.service lab-network.service lab-endpoints.service
+systemctl enable lab-seed.service lab-network.service lab-endpoints.service \
+    lab-node-agent.service
 # Debian lets nobody but root in until the boot is over; the lab says that a node is up before.
 ln -s /dev/null /etc/tmpfiles.d/systemd-nologin.conf
 

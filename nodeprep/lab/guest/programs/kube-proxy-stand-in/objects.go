@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"sort"
 	"strings"
 )
@@ -85,8 +86,8 @@ func (a api) get(path string, into any) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if a.token != "" {
-		request.Header.Set("Authorization", "Bearer "+a.token)
+	if token := a.bearer(); token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := a.client.Do(request)
 	if err != nil {
@@ -97,6 +98,18 @@ func (a api) get(path string, into any) (int, error) {
 		return response.StatusCode, fmt.Errorf("%s: %s", path, response.Status)
 	}
 	return response.StatusCode, json.NewDecoder(response.Body).Decode(into)
+}
+
+// bearer returns the token as it is now.
+func (a api) bearer() string {
+	if a.tokenFile == "" {
+		return a.token
+	}
+	text, err := os.ReadFile(a.tokenFile)
+	if err != nil {
+		problem("%v", err)
+	}
+	return strings.TrimSpace(string(text))
 }
 
 func (a api) read() (objects, error) {

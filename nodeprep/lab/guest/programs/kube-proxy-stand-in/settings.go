@@ -106,7 +106,9 @@ func plain(value string) string { return strings.Trim(strings.TrimSpace(value), 
 type api struct {
 	server string
 	token  string
-	client *http.Client
+	// Where the token is instead, if it is one that is renewed.
+	tokenFile string
+	client    *http.Client
 }
 
 // readKubeconfig takes the first server and the first identity of a kubeconfig, YAML or JSON.
@@ -138,7 +140,8 @@ func readKubeconfig(file string) (api, error) {
 	}
 	transport := &http.Transport{TLSClientConfig: options}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: transport}
-	return api{server: server, token: field("token"), client: client}, nil
+	found := api{server: server, token: field("token"), tokenFile: field("tokenFile"), client: client}
+	return found, nil
 }
 
 func find(text, name string) string {
