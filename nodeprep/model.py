@@ -115,7 +115,6 @@ class KubeProxy:
     mode: Mode = "ipvs"
     managed_by: Literal["systemd", "daemonset"] = "systemd"
     style: Literal["config", "flags", "unmanaged"] = "config"
-    managed_by: Literal["systemd", "daemonset"] = "systemd"
     run: Literal["if-present", "required", "never"] = "if-present"
     version: str | None = None
     binary: str = "/usr/local/bin/kube-proxy"

@@ -15,15 +15,15 @@ from nodeprep.errors import NodeFailed
 from nodeprep.kubernetes.daemonsets import LABEL
 from nodeprep.kubernetes.matching import match
 from nodeprep.kubernetes.view import View
-from nodeprep.model import Change, Facts, Node
+from nodeprep.model import Change, Facts, Inventory, Node
 from nodeprep.rollout import cluster_objects, daemonset
 from nodeprep.rollout.switching import Aim
-from nodeprep.transport import connect
+from nodeprep.transport import OPERATOR, connect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where kubectl runs: a node of the inventory's, or this machine as ``local``."""
+    """Where kubectl runs: a node of the inventory's, or this machine as the operator uses it."""
 
     kind: daemonset.InCluster
     node: Node
@@ -61,14 +61,15 @@ class Cluster:
 def cluster_of(loaded: Inventory, nodes: Sequence[Node], options: runner.Options) -> Cluster | None:
     """Return the cluster of ``nodes``, ``None`` where each runs a kube-proxy of its own.
 
-    Raises UsageError where the inventory has no node for kubectl.
+    Raises UsageError where the inventory does not say where kubectl is.
     """
-    if not any(node.desired.kube_proxy.managed_by == "daemonset" for node in nodes):
+    if not any(node.desired.kube_proxy.is_pod for node in nodes):
         return None
-    kubectl, host = kubectl_of(loaded)
+    way = runner.cluster_of(loaded, nodes)
+    guarded = way.through is not None
     return Cluster(
-        kind=daemonset.InCluster(kubectl=kubectl, guarded=bool(kubectl.on)),
-        node=host,
+        kind=daemonset.InCluster(kubectl=way.kubectl, guarded=guarded),
+        node=way.through or Node(name="here", address=OPERATOR),
         options=options,
     )
 
@@ -78,7 +79,7 @@ def placed(nodes: Sequence[Node], aims: Mapping[str, Aim], state: View) -> Mappi
 
     Raises NodeFailed where a node is none of the cluster's, or may be more than one.
     """
-    pods = [node for node in nodes if node.desired.kube_proxy.managed_by == "daemonset"]
+    pods = [node for node in nodes if node.desired.kube_proxy.is_pod]
     matches = match(pods, state.nodes)
     if matches.missing:
         name, why = next(iter(matches.missing.items()))
@@ -110,7 +111,7 @@ def by_second(nodes: Sequence[Node], state: View) -> tuple[Node, ...]:
     """
     if not cluster_objects.all_by_second(state):
         return ()
-    pods = [node for node in nodes if node.desired.kube_proxy.managed_by == "daemonset"]
+    pods = [node for node in nodes if node.desired.kube_proxy.is_pod]
     found = match(pods, state.nodes).found
     chosen = tuple(
         node

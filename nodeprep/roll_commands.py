@@ -109,14 +109,14 @@ class _Roll:
 
     def kind(self, node: Node) -> Kind:
         """Return what it means to switch a node."""
-        if self.kubernetes and preflight.in_pod(node):
+        if self.kubernetes and node.desired.kube_proxy.is_pod:
             return self.kubernetes.kind
         return systemd.Systemd()
 
     @property
     def first_pod(self) -> Node | None:
         """A node whose kube-proxy is a pod; what the cluster needs is the same for each of them."""
-        return next(filter(preflight.in_pod, self.nodes), None)
+        return next((node for node in self.nodes if node.desired.kube_proxy.is_pod), None)
 
     @property
     def run(self) -> str:
@@ -263,7 +263,9 @@ def _plan(asked: _Roll, outcomes: Sequence[Outcome], start: Roll, rows: Mapping[
     writes = {
         o.node.name: systemd.writes(o.node, o.facts, asked.aims[o.node.name].to)
         for o in outcomes
-        if o.facts and start.stages[o.node.name] == "waiting" and not preflight.in_pod(o.node)
+        if o.facts
+        and start.stages[o.node.name] == "waiting"
+        and not o.node.desired.kube_proxy.is_pod
     }
     if any(aim.restores for aim in asked.aims.values()):
         writes = {}

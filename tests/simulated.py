@@ -219,6 +219,9 @@ class SimKind:
     def topics(self, verb: Verb, _: Aim, *, planned: bool) -> Sequence[Topic]:  # noqa: ARG002
         return (replace(self.questions, only_kept=verb == "settle"),)
 
+    def cluster_topics(self, _: Verb, __: Aim) -> Sequence[Topic]:
+        return ()
+
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:
         sim, record = self.questions.of(node), way_back.kept(facts)
         texts = _settle(record) if verb == "settle" else _STEPS[verb](self._now(facts), record, aim)

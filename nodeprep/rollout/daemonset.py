@@ -101,7 +101,7 @@ class InCluster:
     def _switch(self, node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
         if way_back.kept(facts).state in ("", "settled") and arrived(facts, aim):
             return ()
-        job = exchange_of(seen(facts), node, aim)
+        job = exchange_of(self._job(aim), seen(facts), node, aim)
         steps: list[tuple[str, Script | str]] = [
             ("keep the cluster's half of the way back", exchange.keep(self.kubectl, job)),
             *([("arm the cluster's dead man's switch", "renew")] if self.guarded else []),
@@ -125,8 +125,13 @@ class InCluster:
         return self._in_cluster(aim, "renew the cluster's dead man's switch", "renew")
 
     def _in_cluster(self, aim: Aim, summary: str, action: str) -> Sequence[Change]:
-        job = Exchange(run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man)
+        job = self._job(aim)
         return _placed(exchange.library(self.kubectl, job), [(summary, action)])
+
+    def _job(self, aim: Aim) -> Exchange:
+        return Exchange(
+            run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man, guarded=self.guarded
+        )
 
     def findings(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Finding]:
         """Return the gates after ``verb``."""
@@ -173,9 +178,8 @@ def arrived(facts: Facts, aim: Aim) -> bool:
     return cluster_objects.served_by(state, aim.cluster_node) == wanted
 
 
-def exchange_of(state: View, node: Node, aim: Aim) -> Exchange:
+def exchange_of(made: Exchange, state: View, node: Node, aim: Aim) -> Exchange:
     """Return the exchange that takes a node where its aim says, and back to where it came from."""
-    made = Exchange(run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man)
     if aim.strategy == "recreate":
         old, new = cluster_objects.both_texts(state, node, aim.to)
         return dataclasses.replace(made, old_pod=aim.old_pod, old_config=old, new_config=new)

@@ -36,7 +36,8 @@ class Exchange:
 
     By the canary's way ``label`` and ``old_label`` say what the node's label is afterwards and
     before, empty for none. By the other way both are ``None``: the pod ``old_pod``, a UID, is
-    deleted, and ``old_config`` and ``new_config`` are the texts of ``config.conf``.
+    deleted, and ``old_config`` and ``new_config`` are the texts of ``config.conf``. ``guarded``
+    says that kubectl runs on a machine of the cluster's, as root.
     """
 
     run: str
@@ -47,11 +48,15 @@ class Exchange:
     old_pod: str = ""
     old_config: str = ""
     new_config: str = ""
+    guarded: bool = True
 
     @property
     def record(self) -> str:
-        """The folder that is kept where kubectl runs."""
-        return f"{KEPT}/{self.run}/{self.node}"
+        """The folder that is kept where kubectl runs, as a word of the shell."""
+        place = words(f"{self.run}/{self.node}")
+        # An operator's own machine: nothing of it is for root alone.
+        own = '"${XDG_STATE_HOME:-$HOME/.local/state}/nodeprep/cluster"'
+        return f"{words(KEPT) if self.guarded else own}/{place}"
 
 
 def library(kubectl: Kubectl, job: Exchange) -> Script:
@@ -65,7 +70,6 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
         "node": job.node,
         "dead_man": str(job.dead_man + LATER),
         "work": files.WORK,
-        "record": job.record,
     }
     by_label = job.label is not None
     if not by_label:
@@ -81,6 +85,7 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
     )
     return Script(
         lines,
+        f"record={job.record}\n",
         f'kube() {{ {kubectl.words()} "$@"; }}\n',
         _PODS,
         way,
@@ -186,6 +191,7 @@ tell_time() {
   since_boot=${since_boot%%.*}
 }
 renew() {
+  (umask 077 && mkdir -p "$work/cluster") || return
   tell_time
   printf '%d %s\\n' $((since_boot + dead_man)) "$run" >"$deadline.new" &&
     mv -f "$deadline.new" "$deadline" || return

@@ -255,7 +255,7 @@ def _mode(node: Node, facts: Facts, mode: Mode) -> Finding:
 def log_of(node: Node) -> str:
     """Return what to type on a node to see its kube-proxy's log."""
     proxy = node.desired.kube_proxy
-    if proxy.managed_by == "daemonset":
+    if proxy.is_pod:
         return "tail -n 50 /var/log/pods/kube-system_kube-proxy*/kube-proxy/*.log"
     return f"journalctl -u {proxy.unit_name} -n 50"
 

@@ -165,7 +165,7 @@ def already(node: Node, facts: Facts, aim: Aim) -> bool:
     """Tell whether ``node`` is in the mode, its files say so, and no roll has it in hand."""
     effective = facts[proxy_mode.EFFECTIVE].mode
     record = way_back.kept(facts)
-    if in_pod(node):
+    if node.desired.kube_proxy.is_pod:
         return not record.armed_by and daemonset.arrived(facts, aim)
     done = effective == aim.to and not record.armed_by
     return done and (bool(aim.restores) or not systemd.writes(node, facts, aim.to))
@@ -189,7 +189,11 @@ def _needed(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     aimed = systemd.aimed(node, aim.to)
     return (
         *_usable(node, facts),
-        *(_of_pod(node, facts, aim) if in_pod(node) else _of_unit(node, facts, aim)),
+        *(
+            _of_pod(node, facts, aim)
+            if node.desired.kube_proxy.is_pod
+            else _of_unit(node, facts, aim)
+        ),
         *_in_hand(facts, aim),
         *(
             _prepared(finding, aim)
@@ -206,11 +210,6 @@ def _usable(node: Node, facts: Facts) -> tuple[Finding, ...]:
         for finding in system.findings(node, facts)
         if finding.status is Status.FAIL
     )
-
-
-def in_pod(node: Node) -> bool:
-    """Tell whether a DaemonSet runs this node's kube-proxy."""
-    return node.desired.kube_proxy.managed_by == "daemonset"
 
 
 def _of_pod(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:

@@ -108,4 +108,4 @@ def shell(node: Node) -> str:
 
 
 def _in_pod(node: Node) -> bool:
-    return node.desired.kube_proxy.managed_by == "daemonset"
+    return node.desired.kube_proxy.is_pod

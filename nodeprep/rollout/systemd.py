@@ -62,7 +62,7 @@ class Systemd:
 
     def findings(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Finding]:
         """Return the gates after ``verb``."""
-        running = () if verb == "settle" else (_process(node, facts),)
+        running = () if verb == "settle" else (process(node, facts),)
         return gates.findings(verb, node, facts, aim, running)
 
     def pending(self, verb: Verb, facts: Facts, aim: Aim) -> int:
@@ -108,7 +108,8 @@ def _restored(facts: Facts, aim: Aim) -> tuple[Change, ...]:
     )
 
 
-def _process(node: Node, facts: Facts) -> Finding:
+def process(node: Node, facts: Facts) -> Finding:
+    """Say whether the unit's own process is the one that answers."""
     service, health = facts[kube_proxy.SERVICE], facts[gates.HEALTH]
     unit = node.desired.kube_proxy.unit_name
     hint = f"journalctl -u {unit} -n 50"

@@ -23,10 +23,10 @@ from nodeprep.model import Node
 from nodeprep.shell import Script, Secret
 from nodeprep.transport import connection
 from nodeprep.transport.connection import Limits
-from nodeprep.transport.local import LocalSession, ask_here, run_here
+from nodeprep.transport.local import OPERATOR, LocalSession, OperatorSession, ask_here, run_here
 from nodeprep.transport.session import SshSession
 
-__all__ = ["Limits", "Passwords", "Session", "ask_here", "connect", "run_here"]
+__all__ = ["OPERATOR", "Limits", "Passwords", "Session", "ask_here", "connect", "run_here"]
 
 
 class Session(Protocol):
@@ -51,6 +51,9 @@ def connect(node: Node, limits: Limits, passwords: Passwords) -> Iterator[Sessio
     Raises HostKeyRefused, LoginRefused, DeadlinePassed or Unreachable, each with what to type.
     """
     password = passwords.get(node.sudo.password)
+    if node.address == OPERATOR:
+        yield OperatorSession()
+        return
     if node.address == "local":
         yield LocalSession(node=node, password=password)
         return

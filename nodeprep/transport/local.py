@@ -58,6 +58,19 @@ def ask_here(script: Script, limit: float) -> bytes:
     return done.stdout
 
 
+OPERATOR = "(the operator)"
+"""The address of this machine as the operator uses it: no host can be called so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorSession:
+    """The operator's own shell here, with their environment and without any more rights."""
+
+    def run(self, script: Script, limit: float) -> bytes:
+        """Run ``script`` as the operator would; see ``transport.Session``."""
+        return ask_here(script, limit)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalSession:
     """A root shell here, each run a process of its own."""

@@ -36,11 +36,14 @@ case $* in
     value=${{4#*=}}
     echo "label $value" >>did
     printf %s "$value" >label
-    if [ "$value" = away ]; then echo gone >leaving; else echo "new-$value kube-proxy-y" >pods; fi ;;
+    if [ "$value" = away ]; then : >leaving; else echo "new-$value kube-proxy-y" >pods; fi ;;
   "get pods"*)
     cat pods
     if [ -e leaving ] && [ ! -e stuck ]; then rm leaving; : >pods; fi ;;
-  "delete pod"*) echo "delete $3" >>did; sed -i "/ $3\\$/d" pods; echo "fresh kube-proxy-z" >>pods ;;
+  "delete pod"*)
+    echo "delete $3" >>did
+    sed -i "/ $3\\$/d" pods
+    echo "fresh kube-proxy-z" >>pods ;;
   "get configmap"*) cat config; printf @ ;;
   "patch configmap"*) echo patch >>did; printf %s "$6" >patch ;;
   *) echo "unknown: $*" >&2; exit 1 ;;
@@ -83,8 +86,8 @@ def host(machine: Machine) -> Host:
     for path, text in {
         folder / "kubectl": _KUBECTL.format(folder=folder),
         fakes / "sleep": "exec /bin/sleep 0.01\n",
-        fakes / "systemctl": f"echo \"$*\" >>{folder}/systemctl; exit 1\n",
-        fakes / "systemd-run": f"shift 3; setsid \"$@\" >/dev/null 2>&1 & echo $! >{folder}/watch\n",
+        fakes / "systemctl": "exit 1\n",
+        fakes / "systemd-run": 'shift 3; setsid "$@" >/dev/null 2>&1 &\n',
     }.items():
         path.write_text(f"#!/bin/sh\n{text}")
         path.chmod(0o755)

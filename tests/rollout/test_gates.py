@@ -1,6 +1,6 @@
 """Every gate, open and shut: what a fresh reading says, and what it is taken for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeprep.errors import FactError
-from nodeprep.model import Fact, Facts, Finding, Status
+from nodeprep.model import Fact, Facts, Finding, Node, Status
 from nodeprep.rollout import artefacts, gates, way_back
 from nodeprep.rollout.artefacts import Artefacts, Rules
 from nodeprep.rollout.gates import HEALTH, Answer, Health
 from nodeprep.rollout.machine import VERBS, Verb
 from nodeprep.rollout.operator import Gate
 from nodeprep.rollout.switching import Aim
+from nodeprep.rollout.systemd import Systemd
 from nodeprep.rollout.way_back import Record
 from nodeprep.shell import TCP_OPEN, Script
 from nodeprep.topics.kube_proxy import SERVICE
@@ -44,6 +45,11 @@ SYNCED = Health(synced=(1.7e9, 1.7e9), started=NOW - 100.5)
 OPEN = Answer(works=True)
 
 
+def found_after(verb: Verb, at: Node, facts: Facts, aim: Aim) -> Sequence[Finding]:
+    """Return the gates as they are for a node whose kube-proxy is a unit."""
+    return Systemd().findings(verb, at, facts, aim)
+
+
 def switched(changed: Mapping[Fact[Any], object] | None = None) -> Facts:
     """Return the facts of a node that is in ipvs mode as it should be, but for ``changed``."""
     values: dict[Fact[Any], object] = {
@@ -64,7 +70,7 @@ def returned(**record: Any) -> Facts:
 
 
 def shut(verb: Verb, facts: Facts, aim: Aim = AIM) -> dict[str, str]:
-    found = gates.findings(verb, node(), facts, aim)
+    found = found_after(verb, node(), facts, aim)
     return {finding.name: finding.actual for finding in found if finding.status is Status.FAIL}
 
 
@@ -86,7 +92,7 @@ def test_a_node_that_kept_nothing_is_judged_by_the_mode_it_is_in() -> None:
 
 
 def test_opened_means_that_no_gate_is_shut() -> None:
-    findings = gates.findings("switch", node(), switched(), AIM)
+    findings = found_after("switch", node(), switched(), AIM)
     assert gates.opened(findings)
     assert gates.opened([Finding(topic="", name="", status=Status.WARN)])
     assert not gates.opened([*findings, Finding(topic="", name="", status=Status.FAIL)])
@@ -194,7 +200,7 @@ def test_one_thing_that_is_wrong_shuts_just_its_gate(wrong: str, verb: Verb) -> 
 
 def test_a_gate_that_is_shut_says_what_to_type() -> None:
     facts = switched({HEALTH: replace(SYNCED, started=NOW - 9000.0)})
-    (finding,) = [f for f in gates.findings("switch", node(), facts, AIM) if f.status == "fail"]
+    (finding,) = [f for f in found_after("switch", node(), facts, AIM) if f.status == "fail"]
     assert finding.hint == "ss -ltnp 'sport = :10249'"
 
 
@@ -339,4 +345,4 @@ def test_no_answer_makes_a_parser_do_more_than_refuse_it(text: str) -> None:
 
 def test_every_verb_has_gates() -> None:
     facts = switched()
-    assert all(gates.findings(verb, node(), facts, AIM) for verb in VERBS)
+    assert all(found_after(verb, node(), facts, AIM) for verb in VERBS)

@@ -9,7 +9,7 @@ import pytest
 
 from nodeprep.model import MODES, Fact, Facts, FileState, Mode, Node
 from nodeprep.releases import Version
-from nodeprep.rollout import artefacts, gates, preflight, systemd, way_back
+from nodeprep.rollout import artefacts, gates, node_steps, preflight, systemd, way_back
 from nodeprep.rollout.artefacts import Artefacts
 from nodeprep.rollout.machine import FORWARD, VERBS, Verb
 from nodeprep.rollout.operator import TcpTarget
@@ -157,9 +157,9 @@ def test_no_second_snapshot_is_taken_of_a_mode_that_is_gone(gone: Mode, to: Mode
 
 def test_the_mode_that_a_node_leaves_is_the_one_it_kept() -> None:
     facts = facts_in("ipvs", "ipvs", {RECORD: kept("armed", "nftables")})
-    assert systemd.current(facts) == "nftables"
-    assert systemd.current(facts_in("ipvs", "ipvs")) == "ipvs"
-    assert systemd.current(facts_in("ipvs", "userspace")) is None
+    assert node_steps.current(facts) == "nftables"
+    assert node_steps.current(facts_in("ipvs", "ipvs")) == "ipvs"
+    assert node_steps.current(facts_in("ipvs", "userspace")) is None
 
 
 @pytest.mark.parametrize("verb", VERBS)
