@@ -21,6 +21,9 @@ TITLE = "DaemonSet"
 
 _SEE = "kubectl -n kube-system"
 
+SHOWN = 5
+"""How many strangers are named: enough to see which kind is missing."""
+
 # --- facts ----------------------------------------------------------------------------------
 
 
@@ -119,14 +122,11 @@ def _cluster(share: Share) -> Iterator[Finding]:
         hint = "docs/kubeadm.md has the rights that are needed"
         yield _finding("cluster", Status.WARN, problem, "all of it can be read", hint)
     if share.strangers:
-        told = f"{len(share.strangers)} nodes of the cluster are not in it: "
-        yield _finding(
-            "inventory",
-            Status.WARN,
-            told + ", ".join(share.strangers[:5]) + (" ..." if len(share.strangers) > 5 else ""),  # noqa: PLR2004 enough to see which
-            "all nodes of the cluster",
-            "nodeprep import kubectl",
-        )
+        shown = ", ".join(share.strangers[:SHOWN])
+        more = len(share.strangers) - SHOWN
+        actual = f"the cluster has {shown} as well" + (f", and {more} more" if more > 0 else "")
+        hint = "nodeprep import kubectl"
+        yield _finding("inventory", Status.WARN, actual, "all nodes of the cluster", hint)
     yield from _sets(share)
 
 

@@ -232,7 +232,9 @@ def test_a_node_that_the_cluster_does_not_have_fails_and_strangers_are_a_warning
     assert failed(findings) == ["node"]
     assert "the cluster has no node worker-1" in findings["node"].actual
     assert findings["inventory"].status is Status.WARN
-    assert findings["inventory"].actual.endswith("other-1")
+    assert findings["inventory"].actual == "the cluster has other-1 as well"
+    many = found(node, cluster(node, nodes=["worker-1", *(f"w{number}" for number in range(7))]))
+    assert many["inventory"].actual == "the cluster has w0, w1, w2, w3, w4 as well, and 2 more"
 
 
 def test_a_daemon_set_that_is_held_is_told_with_its_run() -> None:
