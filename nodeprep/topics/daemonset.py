@@ -21,6 +21,10 @@ TITLE = "DaemonSet"
 
 _SEE = "kubectl -n kube-system"
 
+SETTLES = 120
+"""Seconds within which a kubelet brings a changed ConfigMap into a pod that runs: it looks once a
+minute, and may look at a copy that is a minute old (Kubernetes' documentation, ConfigMaps)."""
+
 SHOWN = 5
 """How many strangers are named: enough to see which kind is missing."""
 
@@ -245,14 +249,19 @@ def _setting(config: ConfigSeen, name: str, seen: str, wanted: str, hint: str) -
 def _age(pod: ProxyPod, config: ConfigSeen | None) -> Iterator[Finding]:
     if config is None or config.changed is None or pod.started is None:
         return
-    if pod.started >= config.changed:
+    # A pod that is made after the change has it from the first; one that only started its process
+    # again reads what the kubelet has brought so far.
+    late = config.changed if pod.created >= config.changed else config.changed + SETTLES
+    if pod.started >= late:
         yield _finding("config in use", Status.OK, f"read at {_time(pod.started)}")
         return
+    before = pod.started < config.changed
+    when, verdict = ("before", "it still runs") if before else ("just after", "it may still run")
     yield _finding(
         "config in use",
         Status.WARN,
-        f"{pod.name} began at {_time(pod.started)}, before {config.name} was written at "
-        f"{_time(config.changed)}: it still runs an older config",
+        f"{pod.name} began at {_time(pod.started)}, {when} {config.name} was written at "
+        f"{_time(config.changed)}: {verdict} an older config",
         "the ConfigMap's",
         f"{_SEE} delete pod {pod.name}, at a time when that may be",
     )

@@ -223,6 +223,25 @@ def test_a_pod_that_is_older_than_the_config_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("created", "started", "status"),
+    [
+        ("2026-01-15T00:00:00Z", "2026-02-01T00:00:30Z", Status.WARN),
+        ("2026-01-15T00:00:00Z", "2026-02-01T00:02:00Z", Status.OK),
+        ("2026-02-01T00:00:01Z", "2026-02-01T00:00:02Z", Status.OK),
+    ],
+)
+def test_a_process_that_began_again_just_after_the_change_may_have_read_the_old_one(
+    created: str, started: str, status: Status
+) -> None:
+    node, pod = wanted(), samples.pod("worker-1", UID)
+    pod["metadata"]["creationTimestamp"] = created
+    pod["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": started}}
+    finding = found(node, cluster(node, [pod]))["config in use"]
+    assert finding.status is status
+    assert ("it may still run an older config" in finding.actual) == (status is Status.WARN)
+
+
 # --- the cluster ----------------------------------------------------------------------------
 
 
