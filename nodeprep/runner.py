@@ -23,6 +23,7 @@ from nodeprep import cluster_steps, executors, plan, probe, story, verify
 from nodeprep.dataplane import judging
 from nodeprep.errors import (
     DeadlinePassed,
+    FactError,
     LoginRefused,
     NodeFailed,
     NodeprepError,
@@ -204,13 +205,22 @@ def _shares(nodes: Sequence[Node], options: Options) -> Mapping[str, Share]:
     try:
         seen = look_at(options.cluster, options)
     except NodeprepError as error:
-        where = f" on {options.cluster.kubectl.on}" if options.cluster.kubectl.on else " here"
-        told = f"kubectl{where}: {error.message}"
-        return {node.name: Share(trouble=told, hint=error.hint) for node in asked}
+        share_of_all = _unread(options.cluster.kubectl, error)
+        return {node.name: share_of_all for node in asked}
     matches = match(options.cluster.nodes, seen.nodes)
     return {
         node.name: share(seen, matches, node, tells_strangers=node is asked[0]) for node in asked
     }
+
+
+def _unread(kubectl: Kubectl, error: NodeprepError) -> Share:
+    where = f"on {kubectl.on}" if kubectl.on else "here"
+    if not isinstance(error, FactError):
+        return Share(trouble=f"kubectl {where}: {error.message}", hint=error.hint)
+    # The hint has what kubectl said, and there is a command that says it again.
+    said = error.hint.splitlines()[-1:]
+    told = ": ".join((f"kubectl {where}", error.message, *said))
+    return Share(trouble=told, hint=f"{where}: {kubectl.words('get', 'nodes')}")
 
 
 def _with(shares: Mapping[str, Share], node: Node, facts: Facts) -> Facts:

@@ -147,6 +147,17 @@ def test_a_control_plane_that_is_lost_fails_each_node_and_hides_none(
         assert findings[name]["cluster"].hint == "is it on?"
 
 
+def test_a_kubectl_that_fails_is_told_in_its_own_words(door: Door, program: Path) -> None:
+    program.write_text("#!/bin/sh\necho 'error: no such context' >&2\nexit 1\n")
+    findings = told(runner.verify_nodes(NODES[:1], options(program, CONTROL)))
+    finding = findings["worker-1"]["cluster"]
+    assert finding.actual == (
+        "kubectl on control-1: kubectl could not read the cluster's nodes: error: no such context"
+    )
+    assert finding.hint == f"on control-1: {program} --request-timeout=30s get nodes"
+    assert door.visited == ["control-1", "worker-1"]
+
+
 def test_a_kubectl_that_hangs_here_is_given_up(door: Door, program: Path) -> None:
     program.write_text("#!/bin/sh\nexec sleep 30\n")
     slow = Options(limits=Limits(probe=0.5))

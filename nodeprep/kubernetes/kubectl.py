@@ -67,7 +67,10 @@ class Kubectl:
         """
         if not document["metadata"].get("resourceVersion"):
             raise ValueError("an object is replaced only as the one that was seen")
-        return _given(document, self.system("replace", "-f", "-", "-o", "name"))
+        # Without --raw, kubectl would write its own annotation (last-applied-configuration) anew.
+        return _given(
+            document, f"{self.words('replace', '--raw', _path(document), '-f', '-')} >/dev/null"
+        )
 
 
 def chosen(inventory: Inventory) -> Kubectl:
@@ -96,6 +99,17 @@ def _controls(node: Node) -> bool:
     role = node.labels.get("role", "")
     said: Sequence[str] = (*node.groups, *labels, role)
     return any(each in _ROLES for each in said)
+
+
+_PLURALS = {"ConfigMap": "configmaps", "DaemonSet": "daemonsets", "Lease": "leases"}
+
+
+def _path(document: Mapping[str, Any]) -> str:
+    """Return where the API server has an object; see Kubernetes' API concepts, resource URIs."""
+    version = document["apiVersion"]
+    root = "apis" if "/" in version else "api"
+    place = f"namespaces/{NAMESPACE}/{_PLURALS[document['kind']]}/{document['metadata']['name']}"
+    return f"/{root}/{version}/{place}"
 
 
 def _given(document: Mapping[str, Any], command: str) -> Script:

@@ -21,6 +21,13 @@ TITLE = "DaemonSet"
 
 _SEE = "kubectl -n kube-system"
 
+SETTLES = 120
+"""Seconds within which a kubelet brings a changed ConfigMap into a pod that runs: it looks once a
+minute, and may look at a copy that is a minute old (Kubernetes' documentation, ConfigMaps)."""
+
+SHOWN = 5
+"""How many strangers are named: enough to see which kind is missing."""
+
 # --- facts ----------------------------------------------------------------------------------
 
 
@@ -119,14 +126,11 @@ def _cluster(share: Share) -> Iterator[Finding]:
         hint = "docs/kubeadm.md has the rights that are needed"
         yield _finding("cluster", Status.WARN, problem, "all of it can be read", hint)
     if share.strangers:
-        told = f"{len(share.strangers)} nodes of the cluster are not in it: "
-        yield _finding(
-            "inventory",
-            Status.WARN,
-            told + ", ".join(share.strangers[:5]) + (" ..." if len(share.strangers) > 5 else ""),  # noqa: PLR2004 enough to see which
-            "all nodes of the cluster",
-            "nodeprep import kubectl",
-        )
+        shown = ", ".join(share.strangers[:SHOWN])
+        more = len(share.strangers) - SHOWN
+        actual = f"the cluster has {shown} as well" + (f", and {more} more" if more > 0 else "")
+        hint = "nodeprep import kubectl"
+        yield _finding("inventory", Status.WARN, actual, "all nodes of the cluster", hint)
     yield from _sets(share)
 
 
@@ -245,14 +249,19 @@ def _setting(config: ConfigSeen, name: str, seen: str, wanted: str, hint: str) -
 def _age(pod: ProxyPod, config: ConfigSeen | None) -> Iterator[Finding]:
     if config is None or config.changed is None or pod.started is None:
         return
-    if pod.started >= config.changed:
+    # A pod that is made after the change has it from the first; one that only started its process
+    # again reads what the kubelet has brought so far.
+    late = config.changed if pod.created >= config.changed else config.changed + SETTLES
+    if pod.started >= late:
         yield _finding("config in use", Status.OK, f"read at {_time(pod.started)}")
         return
+    before = pod.started < config.changed
+    when, verdict = ("before", "it still runs") if before else ("just after", "it may still run")
     yield _finding(
         "config in use",
         Status.WARN,
-        f"{pod.name} began at {_time(pod.started)}, before {config.name} was written at "
-        f"{_time(config.changed)}: it still runs an older config",
+        f"{pod.name} began at {_time(pod.started)}, {when} {config.name} was written at "
+        f"{_time(config.changed)}: {verdict} an older config",
         "the ConfigMap's",
         f"{_SEE} delete pod {pod.name}, at a time when that may be",
     )

@@ -258,8 +258,46 @@ MERGED = [
     ),
 ]
 
+CLUSTER = [
+    (f"{N}{text}", 2, 1 + text.index(mark), path, said)
+    for text, mark, path, said in [
+        (
+            "cluster: {kubectl: {on: m}}",
+            "m}",
+            "cluster.kubectl.on",
+            "no node is called `m`: write a node's name, or `here` for this machine",
+        ),
+        ("cluster: {kubectl: {off: n}}", "off", "cluster.kubectl.off", "YAML reads `off` as false"),
+        (
+            "cluster: {kubectl: {onn: n}}",
+            "onn",
+            "cluster.kubectl.onn",
+            "did you mean `on`? allowed: on, kubeconfig, context",
+        ),
+        (
+            "cluster: {kubectl: {kubeconfig: admin.conf}}",
+            "{kubeconfig",
+            "cluster.kubectl",
+            "on a node the `kubeconfig` is an absolute path; or write `on: here`",
+        ),
+        (
+            "defaults: {kube_proxy: {managed_by: pod}}",
+            "pod",
+            "defaults.kube_proxy.managed_by",
+            "write systemd or daemonset",
+        ),
+        (
+            "defaults: {kube_proxy: {managed_by: daemonset, style: flags}}",
+            "flags",
+            "defaults.kube_proxy.style",
+            "`style` is for a unit of systemd: with `managed_by: daemonset` leave it out",
+        ),
+    ]
+]
+
 REFUSED = [
     *READING,
+    *CLUSTER,
     *CHARACTERS,
     *SURPRISES,
     *NODES,

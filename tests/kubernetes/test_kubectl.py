@@ -33,6 +33,16 @@ def test_an_object_is_replaced_only_as_the_one_that_was_seen() -> None:
         Kubectl().replace(unseen)
 
 
+def test_an_object_is_replaced_at_its_own_place_so_that_kubectl_adds_nothing() -> None:
+    places = {
+        "/api/v1/namespaces/kube-system/configmaps/kube-proxy": samples.config_map(),
+        "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": samples.daemon_set(),
+    }
+    for place, document in places.items():
+        command = Kubectl().replace(document).reveal().rpartition("|")[2]
+        assert f"replace --raw {place} -f -" in command
+
+
 def test_what_kubectl_says_of_a_refusal_is_known() -> None:
     assert is_conflict("Error from server (Conflict): error when replacing: Operation cannot be")
     assert is_conflict('Error from server (AlreadyExists): leases "x" already exists')

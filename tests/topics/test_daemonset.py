@@ -223,6 +223,25 @@ def test_a_pod_that_is_older_than_the_config_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("created", "started", "status"),
+    [
+        ("2026-01-15T00:00:00Z", "2026-02-01T00:00:30Z", Status.WARN),
+        ("2026-01-15T00:00:00Z", "2026-02-01T00:02:00Z", Status.OK),
+        ("2026-02-01T00:00:01Z", "2026-02-01T00:00:02Z", Status.OK),
+    ],
+)
+def test_a_process_that_began_again_just_after_the_change_may_have_read_the_old_one(
+    created: str, started: str, status: Status
+) -> None:
+    node, pod = wanted(), samples.pod("worker-1", UID)
+    pod["metadata"]["creationTimestamp"] = created
+    pod["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": started}}
+    finding = found(node, cluster(node, [pod]))["config in use"]
+    assert finding.status is status
+    assert ("it may still run an older config" in finding.actual) == (status is Status.WARN)
+
+
 # --- the cluster ----------------------------------------------------------------------------
 
 
@@ -232,7 +251,9 @@ def test_a_node_that_the_cluster_does_not_have_fails_and_strangers_are_a_warning
     assert failed(findings) == ["node"]
     assert "the cluster has no node worker-1" in findings["node"].actual
     assert findings["inventory"].status is Status.WARN
-    assert findings["inventory"].actual.endswith("other-1")
+    assert findings["inventory"].actual == "the cluster has other-1 as well"
+    many = found(node, cluster(node, nodes=["worker-1", *(f"w{number}" for number in range(7))]))
+    assert many["inventory"].actual == "the cluster has w0, w1, w2, w3, w4 as well, and 2 more"
 
 
 def test_a_daemon_set_that_is_held_is_told_with_its_run() -> None:
