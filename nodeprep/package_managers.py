@@ -159,14 +159,58 @@ def _loose_rpms(directory: str) -> str:
     return _RPM_NAME + _loose(directory, "*.rpm", "rpm_name", "rpm -q")
 
 
-# dnf, yum and tdnf wait for another run's lock by themselves; the limit keeps them from waiting for
-# ever. A directory that createrepo has been over is a repository: what is needed is taken from it.
+# dnf, yum, tdnf and rpm itself wait for a lock for ever, and not all of them say whose it is. A
+# file with a process's id is a lock while that process is there. Who has locked any other file, the
+# kernel knows by an inode, which a file of another file system may have too.
+_HOLDERS = """\
+has_open() {
+  for file in "/proc/$1/fd/"*; do
+    [ "$(readlink "$file")" != "$2" ] || return 0
+  done
+  return 1
+}
+holders() {
+  for lock in "$(rpm --eval '%{_rpmlock_path}' 2>/dev/null)" /run/zypp.pid /run/yum.pid \
+    /var/lib/dnf/*.pid /var/cache/dnf/*.pid /run/.tdnf-instance-lockfile; do
+    [ -e "$lock" ] || continue
+    case $lock in
+      *.pid) cat "$lock" ;;
+      *)
+        at="[0-9a-f]*:[0-9a-f]*:$(stat -c %i "$lock")"
+        sed -n "s/^[0-9]*: [A-Z].* \\([0-9][0-9]*\\) $at .*/\\1/p" /proc/locks
+        ;;
+    esac | while read -r pid || [ "$pid" ]; do
+      [ -e "/proc/$pid/exe" ] || continue
+      case $lock in *.pid) ;; *) has_open "$pid" "$(readlink -f "$lock")" || continue ;; esac
+      printf 'process %s (%s) holds %s\n' "$pid" "$(cat "/proc/$pid/comm")" "$lock"
+    done
+  done
+}
+"""
+_TURN = 3
+
+
+def _unlocked() -> str:
+    """Return statements that wait until no other install is at work, and say whose one stays."""
+    return f"""\
+{_HOLDERS}waited=0
+while said=$(holders); [ "$said" ]; do
+  [ "$waited" -lt {LOCK_SECONDS} ] || {{ printf '%s after %s s\n' "$said" "$waited"; return 1; }}
+  sleep {_TURN}
+  waited=$((waited + {_TURN}))
+done
+"""
+
+
+# The limit of the program itself is for a lock that is taken at the same moment. A directory that
+# createrepo has been over is a repository: what is needed is taken from it.
 def _with_dnf(names: tuple[str, ...], directory: str, program: str = "dnf") -> str:
     install = f"{_LIMIT} {program} -q -y"
     if not directory:
-        return f"{install} install {words(*names)}"
+        return f"{_unlocked()}{install} install {words(*names)}"
     return f"""\
 if [ -d {words(directory)}/repodata ]; then
+{_unlocked()}\
   {install} --nogpgcheck --disablerepo='*' --repofrompath={words("nodeprep," + directory)} \\
     --enablerepo=nodeprep install {words(*names)}
   return
@@ -177,8 +221,8 @@ fi
 def _with_yum(names: tuple[str, ...], directory: str, program: str = "yum") -> str:
     install = f"{_LIMIT} {program} -q -y"
     if not directory:
-        return f"{install} install {words(*names)}"
-    return f"{_loose_rpms(directory)}\n{install} --disablerepo='*' install \"$@\""
+        return f"{_unlocked()}{install} install {words(*names)}"
+    return f"{_loose_rpms(directory)}\n{_unlocked()}{install} --disablerepo='*' install \"$@\""
 
 
 def _rpm_family(
@@ -216,7 +260,7 @@ def _with_zypper(names: tuple[str, ...], directory: str) -> str:
         options += f" --no-remote --no-gpg-checks --plus-repo {words('dir:' + directory)}"
         unsigned = " --allow-unsigned-rpm"
     return (
-        f"export ZYPP_LOCK_TIMEOUT={LOCK_SECONDS}\n"
+        f"{_unlocked()}export ZYPP_LOCK_TIMEOUT={LOCK_SECONDS}\n"
         f"{_LIMIT} zypper {options} install{unsigned} --no-recommends {words(*names)}\n"
         'status=$?\ncase $status in 102 | 103 | 106) return 0 ;; esac\nreturn "$status"'
     )

@@ -1,5 +1,9 @@
 """Package managers: how each is found, asked and told, in the shells that nodes have."""
 
+import contextlib
+import dataclasses
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,8 @@ import pytest
 from nodeprep import package_managers
 from nodeprep.package_managers import AT_NEXT_BOOT, MANAGERS, NONE, Manager, manager
 from nodeprep.shell import Script, function
-from tests.shells import Machine, complaints
+from tests.namespaces import Namespace
+from tests.shells import NEEDS_ROOT, Machine, complaints
 
 NAMES = ("ipset", "ipvsadm")
 EVERY = [pytest.param(each, id=each.name) for each in MANAGERS]
@@ -176,6 +181,77 @@ echo installed""",
         said = with_programs(bin_, shell).run(script + "step || echo failed\n").decode()
         assert said.splitlines()[-1] == last
         assert count.read_text() == "slept 10\n" * sleeps
+
+
+# --- the locks of rpm's families, in a system of their own ------------------------------------
+
+HOLD = {
+    "/run/lib/.rpm.lock": "file = open(path, 'w'); fcntl.lockf(file, fcntl.LOCK_EX)",
+    "/run/.tdnf-instance-lockfile": "file = open(path, 'w'); fcntl.flock(file, fcntl.LOCK_EX)",
+    "/run/zypp.pid": "open(path, 'w').write(f'{os.getpid()}\\n')",
+    "/var/cache/dnf/metadata_lock.pid": "open(path, 'w').write(str(os.getpid()))",
+}
+PROGRAMS = {
+    "rpm": "echo /run/link/.rpm.lock",
+    "sleep": "exec /bin/sleep 0.1",
+    "dnf": "if [ -e /run/held ]; then echo too early; else echo installed; fi",
+}
+
+
+@pytest.fixture
+def fedora(inside: Namespace) -> Namespace:
+    """A system whose package manager only says whether it came in time."""
+    inside.ask("mkdir -p /run/bin /run/lib /var/cache/dnf; ln -s lib /run/link")
+    for name, body in PROGRAMS.items():
+        inside.ask(f"printf '#!/bin/sh\\n{body}\\n' >/run/bin/{name}; chmod +x /run/bin/{name}")
+    inside.ask("touch /run/lib/.rpm.lock /run/.tdnf-instance-lockfile; echo 4194304 >/run/yum.pid")
+    return inside
+
+
+@contextlib.contextmanager
+def hold(system: Namespace, path: str, seconds: int) -> Iterator[int]:
+    """Hold a lock as its program does; yields the holder's process."""
+    said = (
+        f"import fcntl, os, time; path = '{path}'; {HOLD[path]}; open('/run/held', 'w'); "
+        f"time.sleep({seconds}); os.remove('/run/held')"
+    )
+    holder = subprocess.Popen((*system.enter, "python3", "-c", said))
+    try:
+        system.ask("until [ -e /run/held ]; do /bin/sleep 0.05; done")
+        yield holder.pid
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def installed(system: Namespace) -> str:
+    script = Script("PATH=/run/bin:$PATH\n") + installing(manager("dnf"))
+    return system.run(script + "step || echo failed\n").decode()
+
+
+@NEEDS_ROOT
+def test_a_lock_that_nobody_holds_is_not_waited_for(fedora: Namespace) -> None:
+    fedora.ask("printf '#!/bin/sh\\necho slept\\n' >/run/bin/sleep")
+    assert installed(fedora) == "installed\n"
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("path", HOLD)
+def test_a_lock_is_waited_for_until_it_is_let_go(fedora: Namespace, path: str) -> None:
+    with hold(fedora, path, 1):
+        assert installed(fedora) == "installed\n"
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("path", HOLD)
+def test_a_lock_that_is_not_let_go_is_told_with_its_holder(
+    fedora: Namespace, path: str, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package_managers, "LOCK_SECONDS", 6)
+    with hold(fedora, path, 60) as process:
+        said = installed(dataclasses.replace(fedora, shell=shell))
+    told = path.replace("/run/lib/", "/run/link/")
+    assert said == f"process {process} (python3) holds {told} after 6 s\nfailed\n"
 
 
 def test_any_other_failure_is_told_at_once(shell: str, bin_: Path) -> None:

@@ -7,7 +7,7 @@ modules. Values are compared exactly (``1`` is not ``10``), runs of white space 
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodeprep import files
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status, Sysctl
@@ -63,14 +63,15 @@ class Parameters:
     """Values in force, ``None`` for a parameter that is not there, and lines in files.
 
     ``homes`` are the folders, and files, that are there once the parameters beside them can be.
-    ``advertised`` are interfaces with a default route that a router's advertisement brought.
+    ``advertised`` are interfaces with a default route that a router's advertisement brought, each
+    with its ``accept_ra``.
     """
 
     release: str
     values: Mapping[str, str | None]
     assignments: tuple[Assignment, ...]
     homes: frozenset[str] = frozenset()
-    advertised: frozenset[str] = frozenset()
+    advertised: Mapping[str, str] = field(default_factory=dict)
 
 
 # One grep reads all values. The shell's own `read` would not do: dash reads byte by byte, and a
@@ -91,17 +92,24 @@ grep -sHnE '^[[:space:]]*-?[[:space:]]*(%s)[[:space:]]*=' \\
 
 
 # RTF_ADDRCONF: the kernel's own work on an advertisement (include/uapi/linux/ipv6_route.h).
-_ADVERTISED = "grep -E '^0{32} 00 .* [0-9a-f]{3}[4-7c-f][0-9a-f]{4} +[^ ]+$' /proc/net/ipv6_route"
+_ADVERTISED = """\
+grep -E '^0{32} 00 .* [0-9a-f]{3}[4-7c-f][0-9a-f]{4} +[^ ]+$' /proc/net/ipv6_route |
+  while read -r route; do
+    interface=${route##* }
+    printf 'accept_ra %s %s\\n' "$interface" "$(cat "/proc/sys/net/ipv6/conf/$interface/accept_ra")"
+  done"""
+_ACCEPT_RA = r"net[./]ipv6[./]conf[./][^=]*[./]accept_ra"
 
 
 def _script(node: Node) -> str:
     # Whatever kernel answers: one of the middle asks for all that any may need.
     keys = [sysctl.key for sysctl in asked_for(node, "5.0")]
     paths_ = [proc_path(key) for key in keys]
-    pattern = "|".join((*map(_dotted, keys), "[^#;=]*[*?][^=]*"))
+    forwards6 = FORWARD6.key in keys
+    accepting = (_ACCEPT_RA,) if forwards6 else ()
+    pattern = "|".join((*map(_dotted, keys), *accepting, "[^#;=]*[*?][^=]*"))
     homes = words(*dict.fromkeys(map(_home, paths_)))
-    advertised = _ADVERTISED if FORWARD6.key in keys else ":"
-    return _PROBE % (homes, words(*paths_), advertised, pattern)
+    return _PROBE % (homes, words(*paths_), _ADVERTISED if forwards6 else ":", pattern)
 
 
 def _home(path: str) -> str:
@@ -118,7 +126,7 @@ def _dotted(key: str) -> str:
 
 
 def parse(text: str) -> Parameters:
-    """Read ``release``, ``home`` and ``absent`` lines, then what each grep prints."""
+    """Read ``release``, ``home``, ``absent`` and ``accept_ra`` lines, and what greps print."""
     values: dict[str, str | None] = {}
     found: list[Assignment] = []
     lines = text.splitlines()
@@ -136,9 +144,7 @@ def parse(text: str) -> Parameters:
         values=values,
         assignments=tuple(_in_order(found)),
         homes=frozenset(rest for kind, rest in single if kind == "home"),
-        advertised=frozenset(
-            line.split()[-1] for line in lines if line.startswith(f"{'0' * 32} 00 ")
-        ),
+        advertised=dict(rest.partition(" ")[::2] for kind, rest in single if kind == "accept_ra"),
     )
 
 
@@ -173,7 +179,7 @@ def desired(node: Node, parameters: Parameters) -> tuple[Sysctl, ...]:
         for sysctl in asked_for(node, parameters.release)
         if not _lacking(sysctl, parameters)
         and not overruled(sysctl, node.desired.kube_proxy)
-        and not _cuts_off(sysctl, node, parameters)
+        and not any(_cuts_off(sysctl, node, parameters))
     )
 
 
@@ -183,17 +189,61 @@ def _lacking(sysctl: Sysctl, parameters: Parameters) -> bool:
     return parameters.values.get(path) is None and _home(path) in parameters.homes
 
 
-def _cuts_off(sysctl: Sysctl, node: Node, parameters: Parameters) -> str:
-    """Return the interface that would lose its default route where IPv6 is forwarded, or ''."""
-    if sysctl != FORWARD6 or _value(sysctl, parameters) == sysctl.value:
-        return ""
-    kept = {proc_path(s.key) for s in node.desired.sysctls if s.value == "2"}
-    exposed = (i for i in sorted(parameters.advertised) if proc_path(_accept_ra(i)) not in kept)
-    return next(exposed, "")
+def _cuts_off(sysctl: Sysctl, node: Node, parameters: Parameters) -> tuple[str, str]:
+    """Return how the node would lose a default route if we forwarded IPv6, and what to type.
+
+    Two '' where it would not. Each interface that was advertised one must go on accepting it, now
+    and after a boot: ``accept_ra`` is 2 in force and in files, or the inventory makes it so.
+    """
+    if sysctl != FORWARD6:
+        return "", ""
+    told = (_exposed(name, node, parameters) for name in sorted(parameters.advertised))
+    return next(filter(any, told), ("", ""))
 
 
-def _accept_ra(interface: str) -> str:
-    return f"net.ipv6.conf.{interface.replace('.', '/')}.accept_ra"
+def _exposed(interface: str, node: Node, parameters: Parameters) -> tuple[str, str]:
+    wanted = Sysctl(key=f"net.ipv6.conf.{interface.replace('.', '/')}.accept_ra", value="2")
+    ours = {proc_path(s.key): (s.value, s.bound) for s in node.desired.sysctls}
+    wish = ours.get(proc_path(wanted.key))
+    hint = f"add `sysctls: {{{wanted.key}: 2}}`: it is accepted all the same"
+    if wish == (wanted.value, wanted.bound):
+        if late := override(wanted, parameters):
+            hint = f"take `{late.key}` out of {late.file}, line {late.line}"
+            return f"after a reboot {_loses(interface)}", hint
+    elif wish or (parameters.advertised[interface] != "2" and not _forwards_now(parameters)):
+        return f"with 1 {_loses(interface)}", hint
+    elif not (_is_2_at_boot(wanted, parameters) or _forwards_at_boot(parameters)):
+        return f"after a reboot {_loses(interface)}", hint
+    return "", ""
+
+
+def _loses(interface: str) -> str:
+    return f"{interface} would lose the default route it was advertised"
+
+
+def _of_others(sysctl: Sysctl, parameters: Parameters) -> tuple[Assignment, ...]:
+    path = proc_path(sysctl.key)
+    return tuple(
+        each
+        for each in parameters.assignments
+        if each.file != DROP_IN and fnmatch.fnmatchcase(path, proc_path(each.key))
+    )
+
+
+def _is_2_at_boot(sysctl: Sysctl, parameters: Parameters) -> bool:
+    # To systemd a line of the very name outweighs one with a wildcard, to others the last does.
+    lines = _of_others(sysctl, parameters)
+    named = [each for each in lines if proc_path(each.key) == proc_path(sysctl.key)]
+    return bool(lines) and {lines[-1].value, *(each.value for each in named[-1:])} == {"2"}
+
+
+def _forwards_now(parameters: Parameters) -> bool:
+    return _value(FORWARD6, parameters) == FORWARD6.value
+
+
+def _forwards_at_boot(parameters: Parameters) -> bool:
+    """Tell whether others forward IPv6 at the next boot, so that we change nothing about it."""
+    return [a.value for a in _of_others(FORWARD6, parameters)][-1:] == [FORWARD6.value]
 
 
 def _value(sysctl: Sysctl, parameters: Parameters) -> str | None:
@@ -302,10 +352,10 @@ def _left_alone(node: Node, parameters: Parameters) -> Iterator[Finding]:
             own = sysctl in node.desired.sysctls
             hint = f"check the name, or take `{sysctl.key}` out of `sysctls`" if own else ""
             yield _said(sysctl, Status.WARN if own else Status.SKIP, "not in this kernel", hint)
-        elif interface := _cuts_off(sysctl, node, parameters):
-            told = f"{actual}: with 1 {interface} would lose the default route it was advertised"
-            hint = f"add `sysctls: {{{_accept_ra(interface)}: 2}}`: it is accepted all the same"
-            yield _said(sysctl, Status.FAIL, told, hint)
+        else:
+            told, hint = _cuts_off(sysctl, node, parameters)
+            if told:
+                yield _said(sysctl, Status.FAIL, f"{actual}: {told}", hint)
 
 
 def _said(sysctl: Sysctl, status: Status, actual: str, hint: str) -> Finding:

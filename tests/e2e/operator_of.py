@@ -46,7 +46,7 @@ class Operator:
     def tried(self, command: str, *, user: str = "root") -> "Run":
         """Run a shell command on the node and return how it ended."""
         words = ssh_command(self.lab, self.lab.node(self.name), [command], user=user)
-        return _finished(words)
+        return finished(words)
 
     def findings(self, inventory: Path | None = None) -> dict[str, dict[str, str]]:
         """Return nodeprep's findings by name."""
@@ -96,10 +96,11 @@ class Run:
 
 def run(*arguments: str) -> Run:
     """Run nodeprep as its users do: a process of its own, no terminal."""
-    return _finished([sys.executable, "-m", "nodeprep", *arguments])
+    return finished([sys.executable, "-m", "nodeprep", *arguments])
 
 
-def _finished(words: list[str]) -> Run:
+def finished(words: list[str]) -> Run:
+    """Run a program, which finds nodeprep as it is here, and return how it ended."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=600, check=False, env=environment

@@ -3,16 +3,21 @@
 The tests of this file follow each other on three nodes, which are worked on at once.
 """
 
+import re
+import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
 
+from nodeprep.lab import kinds
 from nodeprep.lab.readiness import ssh_command
 from nodeprep.lab.state import Lab
-from tests.e2e.operator_of import Operator, run
+from tests.e2e.conftest import Inventories
+from tests.e2e.operator_of import Operator, finished, run
 
 pytestmark = pytest.mark.lab
 
@@ -162,3 +167,102 @@ def test_a_reboot_loses_nothing(
     assert all(said["ready"] for said in nodeprep(lab, 0, "verify").values())
     after = on_each(fleet, lambda _, node: node.ask(UNIT))
     assert after == {kind: unit for kind, (_, unit) in before.items()}
+
+
+# --- families of rpm: a directory, and a busy lock --------------------------------------------
+
+RPM = ("dnf", "zypper")
+# Somebody's package: it is being installed until somebody says go.
+SLOW = """\
+cd /root && cat >slow.spec <<'END'
+Name: slow
+Version: 1
+Release: 1
+Summary: Takes its time
+License: none
+BuildArch: noarch
+%description
+Takes its time.
+%pre
+touch /run/held
+read -r said </run/go
+%files
+END
+rpmbuild --quiet -bb --define '_topdir /root/slow' --define '_rpmdir /root' slow.spec
+mv noarch/slow-1-1.noarch.rpm . && mkfifo /run/go
+"""
+INSTALLING = {
+    "dnf": "dnf -q -y install /root/slow-1-1.noarch.rpm",
+    "zypper": "zypper -n -q install --allow-unsigned-rpm /root/slow-1-1.noarch.rpm",
+}
+HOLDERS = {
+    "dnf": r"process \d+ \(dnf\) holds /var/\S+",
+    "zypper": r"process \d+ \(zypper\) holds /run/zypp.pid",
+}
+
+
+@pytest.fixture(scope="module")
+def of_rpm(fleet: Mapping[str, Operator]) -> Iterator[Mapping[str, Operator]]:
+    """The nodes of rpm's families, which reach no repository."""
+    nodes = {kind: fleet[kind] for kind in RPM}
+    away = "mv /{source} /root/lab.repo; rm -rf /var/cache/dnf /var/cache/zypp"
+    on_each(nodes, lambda kind, node: node.ask(away.format(source=kinds.KINDS[kind].source)))
+    yield nodes
+    back = "mv /root/lab.repo /{source}"
+    on_each(nodes, lambda kind, node: node.ask(back.format(source=kinds.KINDS[kind].source)))
+
+
+def only(nodes: Mapping[str, Operator]) -> str:
+    return ",".join(node.name for node in nodes.values())
+
+
+def test_packages_come_from_a_directory_of_the_node_where_there_is_no_repository(
+    of_rpm: Mapping[str, Operator], inventory: Inventories
+) -> None:
+    filled = (
+        "mkdir /srv/packages && cd /opt/theirs && cp ipset-*.rpm libipset13-*.rpm /srv/packages"
+    )
+    had = on_each(of_rpm, lambda _, node: node.ask(f"{filled} && rpm -qa | sort"))
+    on_each(of_rpm, lambda _, node: node.ask("rpm -e ipset libipset13"))
+    path = inventory(("  sudo: none", "  sudo: none\n  packages_from: /srv/packages"))
+    run("apply", "-i", str(path), "--limit", only(of_rpm)).check(0)
+    # In the same versions, and nothing beside them.
+    assert on_each(of_rpm, lambda _, node: node.ask("rpm -qa | sort")) == had
+
+
+@pytest.fixture(scope="module")
+def busy(of_rpm: Mapping[str, Operator]) -> Mapping[str, Operator]:
+    """The same, lacking a package while another install is at work and goes on until told."""
+
+    def begin(kind: str, node: Operator) -> None:
+        node.ask(f"{SLOW}rpm -e ipvsadm")
+        node.ask(f"systemd-run --quiet --unit=slow --setenv=HOME=/root {INSTALLING[kind]}")
+        node.ask("for t in $(seq 300); do [ ! -e /run/held ] || exit 0; sleep 0.2; done; exit 1")
+
+    on_each(of_rpm, begin)
+    return of_rpm
+
+
+def test_an_install_that_does_not_end_is_not_waited_for_for_ever_and_its_process_named(
+    busy: Mapping[str, Operator], inventory: Inventories
+) -> None:
+    path = inventory(("  sudo: none", "  sudo: none\n  packages_from: /opt/theirs"))
+    command = ["-m", "tests.e2e.impatient", "apply", "-i", str(path), "--limit", only(busy)]
+    said = finished([sys.executable, *command]).check(1).out
+    for kind, node in busy.items():
+        assert re.search(HOLDERS[kind], said), said
+        assert node.tried("rpm -q ipvsadm").code == 1
+
+
+# What createrepo has been over is a repository, to dnf as well.
+def test_an_install_that_ends_is_waited_for(
+    busy: Mapping[str, Operator], inventory: Inventories
+) -> None:
+    path = inventory(("  sudo: none", "  sudo: none\n  packages_from: /opt/theirs"))
+    let_go = "until pgrep -fx 'sleep 3'; do sleep 0.2; done && echo go >/run/go"
+    with ThreadPoolExecutor() as pool:
+        applied = pool.submit(run, "apply", "-i", str(path), "--limit", only(busy))
+        on_each(busy, lambda _, node: node.ask(f"timeout 120 sh -c {shlex.quote(let_go)}"))
+        applied.result().check(0)
+    for node in busy.values():
+        assert node.ask("rpm -q slow ipvsadm && rpm -e slow").startswith("slow-1-1.noarch\nipvsadm")

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from nodeprep.model import Facts, Node, Status, Sysctl
+from nodeprep.model import Change, Facts, Node, Status, Sysctl
 from nodeprep.shell import Script
 from nodeprep.topics import sysctl as topic
 from nodeprep.topics.sysctl import PARAMETERS, Assignment, override, satisfied
 from tests import facts
-from tests.shells import output
+from tests.namespaces import Namespace
+from tests.shells import NEEDS_ROOT, output
 from tests.topics import SYSCTLS, named, node, of
 
 FORWARD = Sysctl(key="net.ipv4.ip_forward", value="1")
@@ -300,6 +301,9 @@ ROUTE = (
     "fe800000000000005054fffffe123456 00000400 00000002 00000000 00450003     eth0\n"
 )
 """A default route in /proc/net/ipv6_route: RTF_UP, RTF_GATEWAY, RTF_DEFAULT, RTF_ADDRCONF."""
+ACCEPT_RA = "net.ipv6.conf.eth0.accept_ra"
+"""The parameter of an interface that has such a route."""
+AT_1, AT_2 = "accept_ra eth0 1\n", "accept_ra eth0 2\n"
 
 
 def dual(**given: Any) -> Node:
@@ -317,7 +321,7 @@ def test_dual_stack_forwards_ipv6_and_one_stack_does_not() -> None:
 
 
 def test_a_node_keeps_the_default_route_that_a_router_advertised() -> None:
-    found = seen(OFF + ROUTE)
+    found = seen(OFF + AT_1)
     finding = named(topic.findings(dual(), found), FORWARD6)
     assert finding.status is Status.FAIL
     assert finding.actual == "0: with 1 eth0 would lose the default route it was advertised"
@@ -326,16 +330,164 @@ def test_a_node_keeps_the_default_route_that_a_router_advertised() -> None:
 
 
 def test_what_is_accepted_from_routers_is_settled_before_ipv6_is_forwarded() -> None:
-    accept = Sysctl(key="net.ipv6.conf.eth0.accept_ra", value="2")
-    changes = topic.changes(dual(sysctls=(accept,)), seen(OFF + ROUTE))
+    accept = Sysctl(key=ACCEPT_RA, value="2")
+    changes = topic.changes(dual(sysctls=(accept,)), seen(OFF + AT_1))
     subjects = [change.subject for change in changes]
     assert subjects[-2:] == [accept.key, FORWARD6]
 
 
+def line_of(file: str, key: str, value: int = 2) -> str:
+    return f"{file}:3:{key} = {value}\n"
+
+
+NOW, BOOT = "with 1 eth0 would", "after a reboot eth0 would"
+THEIRS, EARLY, LATE = (f"/etc/sysctl.d/{n}.conf" for n in ("60-theirs", "50-early", "99-zz"))
+WILD = "net.ipv6.conf.*.accept_ra"
+KEPT = line_of(THEIRS, ACCEPT_RA)
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        (OFF + AT_2 + KEPT, ""),
+        (OFF + AT_2 + line_of(THEIRS, WILD), ""),
+        (OFF + AT_2 + line_of("/etc/sysctl.conf", "net/ipv6/conf/eth0/accept_ra"), ""),
+        (OFF + AT_1 + KEPT, NOW),
+        (OFF + AT_2, BOOT),
+        (OFF + AT_2 + line_of(EARLY, ACCEPT_RA) + line_of(THEIRS, ACCEPT_RA, 1), BOOT),
+        (OFF + AT_2 + line_of(EARLY, ACCEPT_RA) + line_of(THEIRS, WILD, 1), BOOT),
+        (OFF + AT_2 + line_of(EARLY, ACCEPT_RA, 1) + line_of(THEIRS, WILD), BOOT),
+        # That of `all` counts for no interface, that of `default` for those to come; see
+        # ip-sysctl.rst of the kernel, and ipv6_accept_ra() in include/net/ipv6.h.
+        (OFF + AT_2 + line_of(THEIRS, "net.ipv6.conf.all.accept_ra"), BOOT),
+        (OFF + AT_2 + line_of(THEIRS, "net.ipv6.conf.default.accept_ra"), BOOT),
+        (OFF + AT_2 + line_of(THEIRS, "net.ipv6.conf.eth1.accept_ra"), BOOT),
+        # Our own file is written anew: what it had counts for nothing.
+        (OFF + AT_2 + line_of(topic.DROP_IN, ACCEPT_RA), BOOT),
+        (OFF + AT_2 + KEPT + "accept_ra wan0 1\n", "with 1 wan0 would"),
+    ],
+)
+def test_what_anybodys_file_sets_at_boot_counts_as_much_as_what_is_in_force(
+    text: str, when: str
+) -> None:
+    found = seen(text)
+    finding = named(topic.findings(dual(), found), FORWARD6)
+    assert (f"set {FORWARD6} = 1 (was 0)" in map(summary, topic.changes(dual(), found))) is (
+        not when
+    )
+    assert (f"{FORWARD6} = 1" in drop_in(dual(), text)) is (not when)
+    assert finding.status is Status.FAIL
+    assert finding.actual.startswith(f"0: {when}" if when else "0")
+    assert (finding.hint == "nodeprep apply") is (not when)
+
+
+def summary(change: Change) -> str:
+    return change.summary
+
+
+ON = OFF.replace("forwarding:0", "forwarding:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (ON + AT_2 + KEPT, Status.OK),
+        (ON + AT_2, Status.FAIL),
+        # Somebody else forwards at the next boot, whatever we write.
+        (ON + AT_2 + line_of(THEIRS, FORWARD6, 1), Status.OK),
+        (ON + AT_2 + line_of(topic.DROP_IN, FORWARD6, 1), Status.FAIL),
+    ],
+)
+def test_a_node_that_forwards_already_is_not_cut_off_by_its_next_boot(
+    text: str, status: Status
+) -> None:
+    assert named(topic.findings(dual(), seen(text)), FORWARD6).status is status
+    assert (f"{FORWARD6} = 1" in drop_in(dual(), text)) is (status is Status.OK)
+
+
+def test_where_a_later_file_takes_the_inventorys_word_back_it_is_named() -> None:
+    wanted = dual(sysctls=(Sysctl(key=ACCEPT_RA, value="2"),))
+    found = seen(OFF + AT_2 + line_of(LATE, ACCEPT_RA, 1))
+    finding = named(topic.findings(wanted, found), FORWARD6)
+    assert finding.actual.startswith(f"0: {BOOT}")
+    assert finding.hint == f"take `{ACCEPT_RA}` out of {LATE}, line 3"
+    assert FORWARD6 not in str(topic.changes(wanted, found))
+
+
+def test_where_the_inventory_wants_another_value_it_would_be_lost_at_once() -> None:
+    wanted = dual(sysctls=(Sysctl(key=ACCEPT_RA, value="1"),))
+    finding = named(topic.findings(wanted, seen(OFF + AT_2 + KEPT)), FORWARD6)
+    assert finding.actual.startswith(f"0: {NOW}")
+
+
 def test_the_route_is_found_in_the_kernels_own_table(shell: str) -> None:
-    script = PARAMETERS.script(dual()).replace("/proc/net/ipv6_route", "-")
+    script = PARAMETERS.script(dual()).replace("/proc/net/ipv6_route |", "-")
     grep = next(line for line in script.splitlines() if "0{32}" in line)
     plain = ROUTE.replace("00450003", "00000003")
     for table, found in ((ROUTE, True), (plain, False), (plain + ROUTE, True)):
         said = output(shell, Script(f"{grep} <<END\n{table}END\n")).decode()
         assert (said == ROUTE) is found
+
+
+# --- on a real kernel -----------------------------------------------------------------------
+
+# A router at the other end of a wire: it advertises itself for half an hour, once.
+WIRE = """\
+ip link add eth0 type veth peer name router
+for end in eth0 router; do
+  echo 0 >/proc/sys/net/ipv6/conf/$end/accept_dad
+  ip link set $end up
+done
+"""
+ADVERTISE = """\
+import socket
+said = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+said.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+# RFC 4861, 4.2: type 134, then hop limit, flags, and the router's lifetime in seconds.
+router = socket.if_nametoindex("router")
+said.sendto(bytes([134, 0, 0, 0, 64, 0, 7, 8, *[0] * 8]), ("ff02::1", 0, 0, router))
+"""
+ROUTES = "ip -6 route show default dev eth0"
+
+
+@pytest.fixture
+def advertised(inside: Namespace) -> Namespace:
+    """A node whose kernel took its default route from a router's advertisement."""
+    inside.ask(WIRE)
+    inside.ask(
+        f"for try in 1 2 3 4 5 6 7 8 9 10; do\npython3 - <<'END'\n{ADVERTISE}END\n"
+        f"sleep 0.3\n{ROUTES} | grep -q . && exit\ndone"
+    )
+    assert "via fe80" in inside.ask(ROUTES)
+    return inside
+
+
+def forwarding(node_: Namespace) -> list[Change]:
+    """Return what would be done about forwarding IPv6."""
+    changes = topic.changes(dual(), node_.look(dual(), (topic,)))
+    return [change for change in changes if change.subject == FORWARD6]
+
+
+@NEEDS_ROOT
+def test_forwarding_takes_an_advertised_route_away_and_so_is_not_begun(
+    advertised: Namespace,
+) -> None:
+    assert forwarding(advertised) == []
+    advertised.ask("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    assert advertised.ask(ROUTES) == ""
+
+
+@NEEDS_ROOT
+def test_with_somebodys_own_file_the_route_outlives_the_forwarding(
+    advertised: Namespace,
+) -> None:
+    advertised.ask(f"echo '{ACCEPT_RA}=2' >{THEIRS}")
+    assert forwarding(advertised) == []
+    advertised.ask(f"sysctl -q -p {THEIRS}")
+    (change,) = forwarding(advertised)
+    advertised.run(change.action)
+    assert advertised.ask("cat /proc/sys/net/ipv6/conf/all/forwarding") == "1\n"
+    assert "via fe80" in advertised.ask(ROUTES)
+    advertised.ask(f"rm {THEIRS}")
+    found = topic.findings(dual(), advertised.look(dual(), (topic,)))
+    assert named(found, FORWARD6).actual.startswith(f"1: {BOOT}")
