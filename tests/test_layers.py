@@ -14,11 +14,23 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
     frozenset({"cli", "roll_commands", "import_commands", "dataplane_command", "rule_commands"}),
-    frozenset({"roll_options", "roll_screen"}),
+    frozenset({"roll_options", "roll_screen", "roll_cluster"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
-    frozenset({"plan", "apply", "verify", "probe", "rollout", "importing", "dataplane", "ruleset"}),
+    frozenset(
+        {
+            "plan",
+            "apply",
+            "cluster_steps",
+            "verify",
+            "probe",
+            "rollout",
+            "importing",
+            "dataplane",
+            "ruleset",
+        }
+    ),
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
@@ -54,7 +66,8 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "pydantic_core": frozenset({"inventory"}),
     "click": frozenset(
         {
-            *("cli", "roll_commands", "roll_options", "roll_screen", "rule_commands"),
+            *("cli", "roll_commands", "roll_options", "roll_screen", "roll_cluster"),
+            "rule_commands",
             *("import_commands", "dataplane_command", "report", "lab"),
         },
     ),

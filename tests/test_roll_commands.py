@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from nodeprep import journal, roll_commands, rolling, runner
+from nodeprep import journal, rolling, runner
 from nodeprep.errors import Unreachable
 from nodeprep.model import Finding, Node, Outcome, Status
 from nodeprep.roll_screen import Telling
-from nodeprep.rollout import preflight
+from nodeprep.rollout import preflight, systemd
 from nodeprep.rollout.machine import Act
 from nodeprep.rollout.switching import Aim
 from nodeprep.rollout.windows import Window
@@ -34,8 +34,8 @@ class Cluster(Fleet):
         nodes: Sequence[Node],
         _: object,
         aims: Mapping[str, Aim],
-        __: Sequence[str],
-        ___: object,
+        __: object,
+        **___: object,
     ) -> Iterator[Outcome]:
         """Give what a look at the nodes gives, without a node that could be asked all of it."""
         for node in nodes:
@@ -64,7 +64,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(runner, "run_id", ids.__next__)
     monkeypatch.setattr(rolling, "look", one.look)
     kind = SimKind(questions=Questions(fleet=one.nodes))
-    monkeypatch.setattr(roll_commands, "KIND", kind)
+    monkeypatch.setattr(systemd, "Systemd", lambda: kind)
     began = Telling.began
 
     def told(telling: Any, act: Act) -> None:
