@@ -137,9 +137,10 @@ def _roll(asked: _Roll) -> None:
     click.echo(_plan(asked, outcomes, start, rows))
     _refuse(outcomes)
     going_home = _home_of(asked, known)
-    if not start.waiting:
+    if not (start.waiting or going_home):
         click.echo("nothing to switch")
-    if asked.given["dry_run"] or not (start.waiting or going_home):
+        return
+    if asked.given["dry_run"]:
         click.echo("nothing was touched")
         return
     question = f"switch {len(start.waiting)} nodes?" if start.waiting else "go home?"

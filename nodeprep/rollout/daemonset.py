@@ -180,9 +180,10 @@ def arrived(facts: Facts, aim: Aim) -> bool:
 
 def exchange_of(made: Exchange, state: View, node: Node, aim: Aim) -> Exchange:
     """Return the exchange that takes a node where its aim says, and back to where it came from."""
+    made = dataclasses.replace(made, old_pod=aim.old_pod)
     if aim.strategy == "recreate":
         old, new = cluster_objects.both_texts(state, node, aim.to)
-        return dataclasses.replace(made, old_pod=aim.old_pod, old_config=old, new_config=new)
+        return dataclasses.replace(made, old_config=old, new_config=new)
     labels = {"original": "", "second": HERE}
     target = "original" if aim.home else cluster_objects.server_of(state, aim.to)
     return dataclasses.replace(made, label=labels[target], old_label=aim.old_label)

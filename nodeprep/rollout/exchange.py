@@ -34,9 +34,9 @@ LATER = 20
 class Exchange:
     """One node's exchange. ``node`` is its name in the cluster, ``dead_man`` is in seconds.
 
-    By the canary's way ``label`` and ``old_label`` say what the node's label is afterwards and
-    before, empty for none. By the other way both are ``None``: the pod ``old_pod``, a UID, is
-    deleted, and ``old_config`` and ``new_config`` are the texts of ``config.conf``. ``guarded``
+    ``old_pod`` is the UID of the pod that ran before. By the canary's way ``label`` and
+    ``old_label`` say what the node's label is afterwards and before, empty for none. By the other
+    way both are ``None``: that pod is deleted, and ``old_config`` and ``new_config`` are the texts of ``config.conf``. ``guarded``
     says that kubectl runs on a machine of the cluster's, as root.
     """
 
@@ -70,10 +70,10 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
         "node": job.node,
         "dead_man": str(job.dead_man + LATER),
         "work": files.WORK,
+        "old_pod": job.old_pod,
     }
     by_label = job.label is not None
     if not by_label:
-        settings["old_pod"] = job.old_pod
         settings["new_config"] = sha256(job.new_config.encode()).hexdigest()
     lines = "".join(f"{name}={words(value)}\n" for name, value in settings.items())
     way = (
@@ -157,7 +157,11 @@ move_to() {{
   no_pod_is_left && set_label "$1"
 }}
 exchange() {{ move_to @NEW@; }}
-give_back() {{ move_to @OLD@; }}
+# Where the old pod never left, there is nothing to wait for.
+give_back() {{
+  there=$(pods) || return
+  if [ "$there" ] && [ "${{there%% *}}" = "$old_pod" ]; then set_label @OLD@; else move_to @OLD@; fi
+}}
 """
 
 _BY_DELETION = f"""\

@@ -17,7 +17,7 @@ from nodeprep.shell import Script
 from tests.shells import Machine, complaints
 
 RUN = "20261123T070000Z-0a1b2c"
-BY_LABEL = Exchange(run=RUN, node="node1", dead_man=0, label="second", old_label="")
+BY_LABEL = Exchange(run=RUN, node="node1", dead_man=0, old_pod="old", label="second", old_label="")
 BY_DELETION = Exchange(
     run=RUN, node="node1", dead_man=0, old_pod="old", old_config="mode: a\n", new_config="mode: b\n"
 )
@@ -114,6 +114,12 @@ def test_no_other_pod_is_let_in_while_one_is_left(host: Host) -> None:
     assert "still on node1: kube-proxy-a" in said
     assert "fine" not in said
     assert host.did == ["label away"]
+
+
+def test_an_old_pod_that_never_left_is_taken_back_at_once(host: Host) -> None:
+    host["label"], host["stuck"] = "away", ""
+    assert host.run(BY_LABEL, "give_back").endswith("fine\n")
+    assert host.did == ["label none"]
 
 
 @pytest.mark.parametrize("label", ["away", "second"])
