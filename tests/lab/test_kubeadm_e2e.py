@@ -124,7 +124,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         folder=tmp_path_factory.mktemp("kubeadm") / "lab",
         cache=default_cache(),
         nodes=len(NODES),
-        network="127.77.12",
+        network="127.79.10",
         kubeadm=True,
     )
     yield Cluster(lifecycle.up(settings))

@@ -185,7 +185,11 @@ func (c containerFiles) start(plan containerPlan) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return err
 	}
-	keeper := exec.Command("/proc/self/exe", "keep", c.file("plan.json"))
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	keeper := exec.Command(own, "keep", c.file("plan.json"))
 	keeper.ExtraFiles = []*os.File{lock}
 	keeper.Stderr = os.Stderr
 	keeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

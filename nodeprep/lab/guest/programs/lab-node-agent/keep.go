@@ -84,7 +84,11 @@ func begin(plan containerPlan, planFile string) (*exec.Cmd, *sync.WaitGroup, err
 	if err != nil {
 		return nil, nil, err
 	}
-	child := exec.Command("/proc/self/exe", "enter", planFile)
+	own, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	child := exec.Command(own, "enter", planFile)
 	child.Env = plan.Env
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Unshareflags: syscall.CLONE_NEWNS,
