@@ -4,10 +4,13 @@ The tests come in an order, as the changes of a cluster do.
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -194,21 +197,51 @@ def test_an_agent_that_starts_again_takes_over_what_runs(cluster: Cluster) -> No
     cluster.on("node2", "systemctl restart lab-node-agent")
     time.sleep(3)
     assert (cluster.uid("node2"), cluster.on("node2", "pgrep -x kube-proxy")) == before
-    assert cluster.pod("node2")["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert restarts(cluster.pod("node2")) == 0
 
 
 def test_a_container_that_is_killed_starts_again_in_the_same_pod(cluster: Cluster) -> None:
     uid = cluster.uid("node2")
     cluster.on("node2", "pkill -9 -x kube-proxy")
-
-    def restarted() -> bool:
-        return bool(cluster.pod("node2")["status"]["containerStatuses"][0]["restartCount"] == 1)
-
-    wait_for(restarted)
+    wait_for(lambda: restarts(cluster.pod("node2")) == 1)
     container = cluster.pod("node2")["status"]["containerStatuses"][0]
     assert container["lastState"]["terminated"]["exitCode"] == 137
     assert cluster.processes("node2") == [uid] == [cluster.uid("node2")]
     assert "0.log\n1.log" in cluster.on("node2", f"ls /var/log/pods/*{uid}/kube-proxy")
+
+
+def test_without_an_api_server_what_runs_goes_on_and_what_ends_starts_again(
+    cluster: Cluster,
+) -> None:
+    uid, before = cluster.uid("node1"), cluster.on("node1", "pgrep -x kube-proxy")
+    with paused(cluster.lab):
+        cluster.on("node1", "systemctl restart lab-node-agent")
+        time.sleep(2)
+        assert cluster.on("node1", "pgrep -x kube-proxy") == before
+        cluster.on("node1", "pkill -9 -x kube-proxy")
+        another = f"until pgrep -x kube-proxy | grep -vx {before}; do sleep 0.5; done"
+        cluster.on("node1", f"timeout 60 sh -c '{another}'")
+        assert cluster.processes("node1") == [uid]
+    cluster.settled(updated=2)
+    wait_for(lambda: restarts(cluster.pod("node1")) == 1)
+    assert cluster.uid("node1") == uid
+
+
+@contextmanager
+def paused(lab: Lab) -> Iterator[None]:
+    """Let the API server answer nobody."""
+    assert lab.control_plane is not None
+    assert lab.control_plane.apiserver is not None
+    pid = lab.control_plane.apiserver.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def restarts(pod: Object) -> int:
+    return int(pod["status"]["containerStatuses"][0]["restartCount"])
 
 
 def test_a_pod_that_is_deleted_is_followed_by_another(cluster: Cluster) -> None:
@@ -300,7 +333,7 @@ def canary(original: Object) -> Object:
     """Return a DaemonSet beside the original, for nodes with the label."""
     labels = {"k8s-app": "kube-proxy-canary"}
     template = original["spec"]["template"]
-    spec = template["spec"] | {"nodeSelector": {CANARY: "yes"}}
+    spec = template["spec"] | {"nodeSelector": {CANARY: "yes"}, "affinity": {}}
     return {
         "metadata": {"name": "kube-proxy-canary"},
         "spec": {

@@ -10,7 +10,7 @@ const (
 	nodesPath      = "/api/v1/nodes"
 	daemonSetsPath = "/apis/apps/v1/namespaces/kube-system/daemonsets"
 	// How often all is looked over without anything having been told.
-	lookOver = 2 * time.Second
+	lookOver = 5 * time.Second
 )
 
 // agent is the whole: what it knows of the cluster, and the node's pods.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +15,7 @@ import (
 )
 
 const (
-	patience   = 15 * time.Second
+	patience   = 8 * time.Second
 	mergePatch = "application/merge-patch+json"
 	strategic  = "application/strategic-merge-patch+json"
 )
@@ -39,10 +40,9 @@ func (r refusal) Error() string { return fmt.Sprintf("%d: %s", r.status, r.words
 
 // statusOf returns the HTTP status of an error that the API server gave, or 0.
 func statusOf(err error) int {
-	if refused, ok := err.(refusal); ok {
-		return refused.status
-	}
-	return 0
+	var refused refusal
+	errors.As(err, &refused)
+	return refused.status
 }
 
 // readKubeconfig reads the first cluster and the first user of a kubeconfig in JSON.

@@ -28,8 +28,9 @@ type worker struct {
 	mu   sync.Mutex
 	pod  pod
 	gone bool
-	// What the API server was told last.
+	// What the API server was told last, and the pod's version that is all told of.
 	reported string
+	settled  string
 	backOff  time.Duration
 	notUntil time.Time
 }
@@ -80,11 +81,18 @@ func (w *worker) work() {
 // step brings a pod that should run to running, and says how it is.
 func (w *worker) step(one pod) {
 	container := containerOf(one.Metadata.UID)
+	running := container.running()
+	if running && w.settled == one.Metadata.ResourceVersion {
+		w.freshenToken(one)
+		return
+	}
+	w.settled = ""
 	state := container.read()
 	switch {
-	case container.running():
-		w.freshenToken(one)
-		w.report(one, state, waiting{})
+	case running:
+		if w.report(one, state, waiting{}) && state.Started != nil && state.Finished == nil {
+			w.settled = one.Metadata.ResourceVersion
+		}
 	case time.Now().Before(w.notUntil):
 		w.report(one, state, waiting{"CrashLoopBackOff", "back-off " + w.backOff.String()})
 	case w.pods.predecessorRuns(one):
@@ -136,9 +144,15 @@ func (w *worker) start(one pod, container containerFiles, before containerState)
 	if err := w.remember(one, container); err != nil {
 		return waiting{"CreateContainerError", err.Error()}
 	}
-	mounts, err := writeVolumes(w.pods.api, one, container.folder)
-	if err != nil {
+	// Written before each start: the kubelet keeps volumes up to date, and so a container that starts
+	// again has the ConfigMap as it is then. Without an API server it has it as it was.
+	err = writeVolumes(w.pods.api, one, container.folder)
+	if err != nil && (before.ID == "" || statusOf(err) != 0) {
 		return waiting{"ContainerCreating", err.Error()}
+	}
+	mounts, err := mountsOf(one, container.folder)
+	if err != nil {
+		return waiting{"CreateContainerConfigError", err.Error()}
 	}
 	next := nextContainer(one, image, mounts, container, before)
 	if err := container.start(next); err != nil {
@@ -174,7 +188,7 @@ func (w *worker) remember(one pod, container containerFiles) error {
 func (w *worker) freshenToken(one pod) {
 	folder := containerOf(one.Metadata.UID).folder
 	if tokenIsOlder(one, folder, tokenAge) {
-		if _, err := writeVolumes(w.pods.api, one, folder); err != nil {
+		if err := writeVolumes(w.pods.api, one, folder); err != nil {
 			say("pod %s: %v", one.Metadata.Name, err)
 		}
 	}

@@ -9,23 +9,24 @@ import (
 // waiting is why a container does not run yet.
 type waiting struct{ reason, message string }
 
-// report tells the API server how the pod is, where that is news.
-func (w *worker) report(one pod, state containerState, why waiting) {
+// report tells the API server how the pod is, where that is news, and says whether it knows by now.
+func (w *worker) report(one pod, state containerState, why waiting) bool {
 	if w.isGone() || len(one.Spec.Containers) == 0 {
-		return
+		return false
 	}
 	status := podStatus(one, state, why, w.pods.hostIP())
 	text, _ := json.Marshal(status)
 	if string(text) == w.reported {
-		return
+		return true
 	}
 	part := object{"metadata": object{"uid": one.Metadata.UID}, "status": status}
 	err := w.pods.api.patch(one.path()+"/status", mergePatch, part)
 	if err != nil && statusOf(err) != http.StatusNotFound {
 		say("status of %s: %v", one.Metadata.Name, err)
-		return
+		return false
 	}
 	w.reported = string(text)
+	return true
 }
 
 func podStatus(one pod, state containerState, why waiting, address string) object {

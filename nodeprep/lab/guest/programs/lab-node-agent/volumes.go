@@ -46,17 +46,19 @@ type mount struct {
 	ReadOnly bool
 }
 
-// writeVolumes writes what the pod's volumes have at this moment into its folder, and returns the
-// container's mounts. It is done before each start: the kubelet keeps volumes up to date, and so a
-// container that starts again has the ConfigMap as it is then.
-func writeVolumes(api *api, one pod, folder string) ([]mount, error) {
+// place is where on the node the volume is.
+func (v volume) place(folder string) string {
+	if v.HostPath != nil {
+		return v.HostPath.Path
+	}
+	return filepath.Join(folder, "volumes", v.Name)
+}
+
+// mountsOf returns what the container sees of the pod's volumes.
+func mountsOf(one pod, folder string) ([]mount, error) {
 	places := map[string]string{}
 	for _, volume := range one.Spec.Volumes {
-		place, err := volume.write(api, one, filepath.Join(folder, "volumes", volume.Name))
-		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", volume.Name, err)
-		}
-		places[volume.Name] = place
+		places[volume.Name] = volume.place(folder)
 	}
 	var mounts []mount
 	for _, wanted := range one.Spec.Containers[0].VolumeMounts {
@@ -68,28 +70,37 @@ func writeVolumes(api *api, one pod, folder string) ([]mount, error) {
 	return mounts, nil
 }
 
-// write returns where on the node the volume is.
-func (v volume) write(api *api, one pod, folder string) (string, error) {
-	if v.HostPath != nil {
-		return v.HostPath.Path, makeHostPath(v.HostPath.Path, v.HostPath.Type)
+// writeVolumes writes what the pod's volumes have at this moment into its folder.
+func writeVolumes(api *api, one pod, folder string) error {
+	for _, volume := range one.Spec.Volumes {
+		if err := volume.write(api, one, volume.place(folder)); err != nil {
+			return fmt.Errorf("volume %s: %w", volume.Name, err)
+		}
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", err
+	return nil
+}
+
+func (v volume) write(api *api, one pod, place string) error {
+	if v.HostPath != nil {
+		return makeHostPath(place, v.HostPath.Type)
+	}
+	if err := os.MkdirAll(place, 0o755); err != nil {
+		return err
 	}
 	switch {
 	case v.ConfigMap != nil:
-		return folder, writeConfigMap(api, one, v.ConfigMap.Name, v.ConfigMap.Items, folder)
+		return writeConfigMap(api, one, v.ConfigMap.Name, v.ConfigMap.Items, place)
 	case v.Projected != nil:
 		for _, source := range v.Projected.Sources {
-			if err := source.write(api, one, folder); err != nil {
-				return "", err
+			if err := source.write(api, one, place); err != nil {
+				return err
 			}
 		}
-		return folder, nil
+		return nil
 	case v.EmptyDir != nil:
-		return folder, nil
+		return nil
 	}
-	return "", fmt.Errorf("the lab knows no such kind of volume")
+	return fmt.Errorf("the lab knows no such kind of volume")
 }
 
 func makeHostPath(path, kind string) error {
