@@ -77,24 +77,33 @@ def all_by_second(state: View) -> bool:
     return bool(served) and all(served_by(state, node) == "second" for node in served)
 
 
-def wish_of(node: Node, mode: Mode) -> Settings:
-    """Return the settings that the inventory wants of a mode."""
-    proxy = node.desired.kube_proxy
+def wish_of(state: View, node: Node, mode: Mode) -> Settings:
+    """Return the settings that the inventory wants of a mode, and that a text does not have.
+
+    What is so by default needs no word in somebody's file.
+    """
+    proxy, is_now = node.desired.kube_proxy, config_text.read(old_config(state))
     if mode != "ipvs":
         return Settings(mode=mode)
+    strict, excluded = is_now.strict_arp or False, is_now.exclude_cidrs or ()
     return Settings(
         mode=mode,
-        scheduler=proxy.scheduler,
-        strict_arp=proxy.strict_arp,
-        exclude_cidrs=proxy.exclude_cidrs,
+        scheduler=None if is_now.effective_scheduler == proxy.scheduler else proxy.scheduler,
+        strict_arp=None if strict == proxy.strict_arp else proxy.strict_arp,
+        exclude_cidrs=None if excluded == proxy.exclude_cidrs else proxy.exclude_cidrs,
     )
+
+
+def old_config(state: View) -> str:
+    """Return the original's ``config.conf`` as it was before the roll."""
+    found = original_map(state)
+    return found.annotations.get(KEPT, found.config or "")
 
 
 def both_texts(state: View, node: Node, mode: Mode) -> tuple[str, str]:
     """Return the ``config.conf`` of before the roll, and that of the new mode."""
-    found = original_map(state)
-    old = found.annotations.get(KEPT, found.config or "")
-    return old, config_text.edited(old, wish_of(node, mode))
+    old = old_config(state)
+    return old, config_text.edited(old, wish_of(state, node, mode))
 
 
 # --- before the first node ------------------------------------------------------------------
@@ -140,7 +149,9 @@ def _time_of(run: str) -> datetime:
 
 
 def _second(state: View, kubectl: Kubectl, node: Node, aim: Aim) -> Iterator[Change]:
-    wanted = daemonsets.second_config_map(original_map(state).raw, wish_of(node, aim.to), aim.lock)
+    wanted = daemonsets.second_config_map(
+        original_map(state).raw, wish_of(state, node, aim.to), aim.lock
+    )
     there = state.config_maps.get(SECOND)
     if there is None:
         yield _step(f"make the ConfigMap {SECOND}", kubectl.create(wanted))
@@ -166,7 +177,7 @@ def _kept_away(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
 
 def _new_mode(state: View, kubectl: Kubectl, node: Node, aim: Aim) -> Iterator[Change]:
     found = original_map(state)
-    changed = daemonsets.edited_config_map(found.raw, wish_of(node, aim.to))
+    changed = daemonsets.edited_config_map(found.raw, wish_of(state, node, aim.to))
     if changed["data"] != found.raw.get("data"):
         yield _step(f"give the ConfigMap {ORIGINAL} the new mode", kubectl.replace(changed))
 

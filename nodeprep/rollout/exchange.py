@@ -208,6 +208,8 @@ disarm() {
   rm -f -- "$deadline"
   systemctl stop "$watch" 2>/dev/null
   rm -rf -- "$record"
+  rmdir -- "${record%/*}" 2>/dev/null
+  return 0
 }
 watch_over() {
   while sleep 1; do
