@@ -36,8 +36,8 @@ class Exchange:
 
     ``old_pod`` is the UID of the pod that ran before. By the canary's way ``label`` and
     ``old_label`` say what the node's label is afterwards and before, empty for none. By the other
-    way both are ``None``: that pod is deleted, and ``old_config`` and ``new_config`` are the texts of ``config.conf``. ``guarded``
-    says that kubectl runs on a machine of the cluster's, as root.
+    way both are ``None``: that pod is deleted, and ``old_config`` and ``new_config`` are the texts
+    of ``config.conf``. ``guarded`` says that kubectl runs on a machine of the cluster's, as root.
     """
 
     run: str

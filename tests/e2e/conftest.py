@@ -29,6 +29,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         network=request.module.NETWORK,
         kube_proxy=request.module.KUBE_PROXY,
         cluster=getattr(request.module, "CLUSTER", False),
+        kubeadm=getattr(request.module, "KUBEADM", False),
         packages=(*NODE_PACKAGES, *getattr(request.module, "PACKAGES", ())),
     )
     yield lifecycle.up(settings, say=print)

@@ -1,0 +1,151 @@
+"""A cluster of kubeadm's kube-proxy changes its mode, node by node: nothing is lost, nothing stays.
+
+kube-apiserver, etcd, kubectl and kube-proxy are real, and pods come and go as a kubelet does it.
+The rolls of this file follow each other on the same nodes.
+"""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from nodeprep.rollout.machine import FORWARD
+from tests.e2e.operator_of import Operator, run
+from tests.e2e.serving import QUICK, is_clean, killed, load, nodeprep_runs, words, write_wishes
+
+pytestmark = pytest.mark.lab
+
+EVERY_EFFECT = os.environ.get("NODEPREP_EVERY_EFFECT") == "1"
+NETWORK, KUBE_PROXY, KUBEADM, NODES = "127.79.17", False, True, 3 if EVERY_EFFECT else 2
+
+# Points of the first node, and one of the next: see `tests.e2e.killed`.
+ALL = [point for verb in range(4 * len(FORWARD)) for point in (verb,) if point % 4 in (1, 2)]
+POINTS = ALL if EVERY_EFFECT else [2, 9]
+LINGER = ("--linger", "1s")
+
+
+def test_the_canarys_way_loses_no_connection_and_leaves_nothing_but_the_mode(
+    fleet: tuple[Operator, ...],
+) -> None:
+    before = objects(fleet[0])
+    with watched(fleet) as came:
+        run(*words(fleet[0], "switch", "--to", "ipvs", *QUICK, *LINGER)).check(0)
+    nothing_was_lost(came)
+    assert all(is_clean(node, "ipvs") for node in fleet)
+    assert objects(fleet[0]) == in_mode(before, "", "ipvs")
+    run(*words(fleet[0], "verify")).check(0)
+
+
+def test_the_recreating_way_killed_at_its_effects_is_resumed_and_loses_nothing(
+    fleet: tuple[Operator, ...],
+) -> None:
+    before = objects(fleet[0])
+    wished(fleet[0], "iptables")
+    way = ("--strategy", "recreate", *QUICK, *LINGER)
+    command: tuple[str, ...] = ("switch", "--to", "iptables", *way)
+    with watched(fleet) as came:
+        for point in POINTS:
+            ended = killed(fleet[0], point, *command)
+            assert ended.returncode == -signal.SIGKILL, f"{point}\n{ended.stdout}{ended.stderr}"
+            ((roll, _),) = re.findall(r"^(\S+)  (open)", nodeprep_runs(), re.MULTILINE)
+            command = ("switch", "--resume", roll, "--yes")
+        run(*words(fleet[0], *command)).check(0)
+    nothing_was_lost(came)
+    assert all(is_clean(node, "iptables") for node in fleet)
+    assert objects(fleet[0]) == in_mode(before, "ipvs", "iptables")
+
+
+def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
+    fleet: tuple[Operator, ...],
+) -> None:
+    before = objects(fleet[0])
+    last = fleet[-1]
+    wished(last, "ipvs")
+    last.ask(
+        "systemd-run --quiet --on-active=60 rm /run/lab-node-agent.no-images; "
+        "touch /run/lab-node-agent.no-images"
+    )
+    limits = ("--gate-limit", "40s", "--dead-man", "180s", "--soak", "1s", "--yes")
+    said = run(*words(last, "switch", "--to", "ipvs", "--limit", f"{last.name}", *limits)).check(1)
+    assert "went back" in said.out or "back as it was" in said.out, said.out
+    assert is_clean(last, "iptables")
+    assert objects(fleet[0]) == before
+
+
+def wished(node: Operator, mode: str) -> None:
+    """Prepare the nodes for a mode that they are not in yet."""
+    write_wishes(node.lab, mode=mode)
+    run(*words(node, "apply")).check(1)
+
+
+# --- what an observer sees ------------------------------------------------------------------
+
+
+@contextmanager
+def watched(fleet: tuple[Operator, ...]) -> Iterator[list[dict[str, Any]]]:
+    """Open connections on each node, and count its kube-proxies, meanwhile."""
+    counting = (
+        "most=0; while sleep 0.5; do n=$(pgrep -xc kube-proxy); "
+        '[ "$n" -le "$most" ] || most=$n; echo "$most" >/run/most; done'
+    )
+    came: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        for node in fleet:
+            node.ask(
+                "systemctl stop counting 2>/dev/null; systemctl reset-failed counting 2>/dev/null; "
+                f"systemd-run --quiet --unit=counting bash -c '{counting}'"
+            )
+        came += [stack.enter_context(load(node, rate=3)) for node in fleet]
+        yield came
+    for node, many in zip(fleet, came, strict=True):
+        many["most"] = int(node.ask("systemctl stop counting; cat /run/most"))
+
+
+def nothing_was_lost(came: list[dict[str, Any]]) -> None:
+    for many in came:
+        assert many["failed"] == 0, json.dumps(many)
+        assert many["attempted"] > 100
+        assert many["most"] == 1, "two kube-proxies at once"
+
+
+def objects(node: Operator) -> Any:
+    """Return all that the cluster has of kube-proxy's and of ours, without the server's stamps."""
+    kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+    said = node.ask(
+        f"{kubectl} get -A daemonset,configmap,lease -o json; echo; echo @; "
+        f"{kubectl} get nodes -o json"
+    )
+    listed, _, nodes = said.partition("\n@\n")
+    found = {
+        f"{item['kind']} {item['metadata']['name']}": {
+            "metadata": {
+                name: {k: v for k, v in value.items() if not k.startswith("deprecated.")}
+                for name, value in item["metadata"].items()
+                if name in ("labels", "annotations")
+            },
+            "spec": item.get("spec") if item["kind"] == "DaemonSet" else None,
+            "data": item.get("data"),
+        }
+        for item in json.loads(listed)["items"]
+        if "kube-proxy" in item["metadata"]["name"] or "nodeprep" in item["metadata"]["name"]
+    }
+    of_nodes = {
+        item["metadata"]["name"]: (item["metadata"]["labels"], item["spec"].get("unschedulable"))
+        for item in json.loads(nodes)["items"]
+    }
+    return json.loads(json.dumps({**found, "nodes": of_nodes}))
+
+
+def in_mode(before: Any, old: str, new: str) -> Any:
+    """Return the objects with another mode, and not one other byte."""
+    text = before["ConfigMap kube-proxy"]["data"]["config.conf"]
+    line = f'mode: "{old}"'
+    assert text.count(line) == 1
+    changed = json.loads(json.dumps(before))
+    changed["ConfigMap kube-proxy"]["data"]["config.conf"] = text.replace(line, f'mode: "{new}"')
+    return changed
