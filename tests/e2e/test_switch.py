@@ -92,11 +92,11 @@ def test_without_ipset_it_falls_back_is_found_out_and_goes_back(serving: Operato
 
 def test_a_node_that_cannot_be_reached_goes_back_by_itself(serving: Operator) -> None:
     before = serving.ask(f"sha256sum {CONFIG}")
-    quick = ("--gate-limit", "60s", "--dead-man", "90s", "--soak", "600s")
+    quick = ("--gate-limit", "40s", "--dead-man", "70s", "--soak", "600s")
     with load(serving) as many:
         process = begun(serving, "ipvs", *quick)
         wait_for_record("soak")
-        cut_off(serving, seconds=150)
+        cut_off(serving, seconds=110)
         out, _ = process.communicate(timeout=500)
     assert process.returncode == 1, out
     assert "went back by itself" in out

@@ -1,24 +1,15 @@
-"""What `dataplane` says of a node that serves is what the node's own tools say, in each mode.
-
-kube-proxy is Debian's 1.20; in nftables mode it is the lab's stand-in, with tables as of 1.33.
-"""
+"""Two tellings of a node's data plane: what `dataplane` says, and what the node's own tools say."""
 
 import json
 import re
 from collections import Counter
 from typing import Any
 
-import pytest
-
 from nodeprep import ipvs
 from tests.dataplane.test_rules import by_hand
 from tests.dataplane.test_tables import by_nft
 from tests.e2e.operator_of import Operator
-from tests.e2e.serving import STAND_IN, foreign, held, switch, wish
-
-pytestmark = pytest.mark.lab
-
-NETWORK, KUBE_PROXY, CLUSTER = "127.79.16", False, True
+from tests.e2e.serving import foreign, held
 
 # kubernetes and the seven of nodeprep.lab.objects, all but kubernetes with two endpoints.
 SERVED = {
@@ -85,13 +76,7 @@ def sets_by_hand(node: Operator) -> tuple[int, int, int]:
     return verbs["create"], verbs["add"], beyond
 
 
-@pytest.fixture(scope="module")
-def in_iptables(serving: Operator) -> Any:
-    """What was weighed in iptables mode, for what is weighed in another."""
-    return weighed(serving)
-
-
-def test_looking_loads_nothing_and_changes_nothing(serving: Operator) -> None:
+def looking_changes_nothing(serving: Operator) -> None:
     before = foreign(serving), serving.tree()
     # Asked last, and first: the observer's own look at the legacy backend loads its tables.
     modules = serving.ask("lsmod | cut -d' ' -f1 | sort")
@@ -100,7 +85,7 @@ def test_looking_loads_nothing_and_changes_nothing(serving: Operator) -> None:
     assert (foreign(serving), serving.tree()) == before
 
 
-def test_in_iptables_mode_it_agrees_with_iptables_save(serving: Operator, in_iptables: Any) -> None:
+def agrees_with_iptables_save(serving: Operator, in_iptables: Any) -> None:
     assert (in_iptables["mode"], in_iptables["mode_said"]) == ("iptables", True)
     assert in_iptables["process"]["release"] == "1.20"
     for backend in ("nft", "legacy"):
@@ -113,7 +98,7 @@ def test_in_iptables_mode_it_agrees_with_iptables_save(serving: Operator, in_ipt
     assert served(in_iptables) == SERVED
 
 
-def test_conntrack_and_the_last_sync_are_the_nodes_own(serving: Operator) -> None:
+def conntrack_and_sync_are_the_nodes_own(serving: Operator) -> None:
     before = synced(serving)
     plane = weighed(serving)
     assert plane["process"]["synced"][""] in (before, synced(serving))
@@ -123,16 +108,14 @@ def test_conntrack_and_the_last_sync_are_the_nodes_own(serving: Operator) -> Non
     assert plane["conntrack"]["used"] > 0
 
 
-def test_the_estimate_of_the_mode_in_effect_is_what_is_there(in_iptables: Any) -> None:
+def estimates_what_is_there(in_iptables: Any) -> None:
     found = costs(in_iptables, "iptables")
     assert {"nat": found["nat_rules"], "filter": found["filter_rules"]} == {
         name: count for name, count in own(in_iptables).items() if count
     }
 
 
-def test_in_ipvs_mode_it_agrees_with_ipvsadm_and_ipset(serving: Operator, in_iptables: Any) -> None:
-    wish(serving, mode="ipvs")
-    switch(serving, "ipvs").check(0)
+def agrees_with_ipvsadm_and_ipset(serving: Operator, in_iptables: Any) -> None:
     with held(serving):
         plane = weighed(serving)
         table = ipvs.parse(serving.ask("ipvsadm -Ln"))
@@ -159,7 +142,7 @@ def test_in_ipvs_mode_it_agrees_with_ipvsadm_and_ipset(serving: Operator, in_ipt
     )
 
 
-def test_a_full_conntrack_table_and_a_full_set_are_exit_code_one(serving: Operator) -> None:
+def fails_where_conntrack_or_a_set_is_full(serving: Operator) -> None:
     kept = serving.ask("cat /proc/sys/net/netfilter/nf_conntrack_max").strip()
     serving.ask("ipset create FULL hash:ip maxelem 1; ipset add FULL 192.0.2.3")
     # Datagrams that nobody answers fill the table; 7% stay free for this test's own sessions.
@@ -179,9 +162,7 @@ def test_a_full_conntrack_table_and_a_full_set_are_exit_code_one(serving: Operat
     serving.nodeprep("dataplane").check(0)
 
 
-def test_in_nftables_mode_it_agrees_with_nfts_own_json(serving: Operator) -> None:
-    wish(serving, binary=STAND_IN, version='"1.33"', mode="nftables")
-    switch(serving, "nftables", "--restore-foreign-ipvs").check(0)
+def agrees_with_nfts_own_json(serving: Operator) -> None:
     plane = weighed(serving)
     assert plane["mode"] == "nftables"
     truth = by_nft(json.loads(serving.ask("nft -j list table ip kube-proxy"))["nftables"])
