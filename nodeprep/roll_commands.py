@@ -167,7 +167,8 @@ def _go_home(asked: _Roll) -> None:
     to = next(iter(asked.aims.values())).to
     click.echo(f"{asked.run} is done: its nodes go home to the DaemonSet kube-proxy")
     aims = {
-        node.name: dataclasses.replace(aim_of(run, to, asked.given), home=True) for node in nodes
+        node.name: dataclasses.replace(aim_of(run, to, asked.given), home=True, drain=0)
+        for node in nodes
     }
     home, known = _known(dataclasses.replace(asked, nodes=nodes, aims=aims))
     outcomes = _looked(home, known)

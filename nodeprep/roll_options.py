@@ -64,6 +64,9 @@ RULES = (
     click.option("--strategy", type=click.Choice(("canary", "recreate")), default="canary",
                  show_default=True, help="In a kubeadm cluster: a second DaemonSet that takes over "
                  "node by node, or one ConfigMap and each node's pod deleted."),
+    click.option("--drain", callback=lambda c, p, text: _seconds(c, p, text) if text else 0,
+                 metavar="TIME", help="In a kubeadm cluster: cordon each node and evict its pods "
+                 "first, within this time."),
     click.option("--ignore", "ignored", multiple=True, metavar="CHECK",
                  help="Turn this failed check of the preflight into a warning."),
 )  # fmt: skip
@@ -104,6 +107,7 @@ def aim_of(run: str, to: str | None, given: Mapping[str, Any]) -> Aim:
         lock=run,
         to=to,  # type: ignore[arg-type]
         strategy=given["strategy"],
+        drain=given["drain"],
         gate_limit=given["gate_limit"],
         dead_man=given["dead_man"],
         linger=given["linger"],

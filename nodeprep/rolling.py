@@ -269,7 +269,7 @@ class _Attempt:
     def _make(self, changes: Sequence[Change], topics: Sequence[Topic]) -> Facts | None:
         """Make changes of one place; return what the node then said to ``topics``, if it did."""
         hand, sent_before = self.hand, self.sent
-        wait = 3 * hand.aim.gate_limit + 2 * MARGIN
+        wait = 3 * hand.aim.gate_limit + 2 * MARGIN + hand.aim.drain
         if changes[0].place == "cluster" and hand.cluster is not None:
             session = hand.cluster.open()
             self.sent = True

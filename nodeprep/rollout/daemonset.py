@@ -105,6 +105,7 @@ class InCluster:
         steps: list[tuple[str, Script | str]] = [
             ("keep the cluster's half of the way back", exchange.keep(self.kubectl, job)),
             *([("arm the cluster's dead man's switch", "renew")] if self.guarded else []),
+            *([(f"drain {job.node}", f"drain {aim.drain}")] if aim.drain else []),
             (f"exchange the pod of {job.node}", "exchange"),
         ]
         waits = (

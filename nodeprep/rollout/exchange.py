@@ -62,8 +62,9 @@ class Exchange:
 def library(kubectl: Kubectl, job: Exchange) -> Script:
     """Return the settings and functions of each step, for the shell that kubectl is called from.
 
-    ``exchange`` takes the node to its new pod and ``give_back`` to one like the old; ``renew`` arms
-    the dead man's switch or moves its deadline on, and ``disarm`` ends it.
+    ``drain SECONDS`` cordons the node and evicts its pods, as disruption budgets allow it within
+    that time. ``exchange`` takes the node to its new pod and ``give_back`` to one like the old.
+    ``renew`` arms the dead man's switch or moves its deadline on; ``disarm`` ends it, and uncordons.
     """
     settings = {
         "run": job.run,
@@ -88,6 +89,7 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
         f"record={job.record}\n",
         f'kube() {{ {kubectl.words()} "$@"; }}\n',
         _PODS,
+        _DRAINING,
         way,
         _DEAD_MAN,
     )
@@ -126,6 +128,21 @@ pods() {{
     --field-selector "spec.nodeName=$node" \\
     -o 'jsonpath={{range .items[*]}}{{.metadata.uid}} {{.metadata.name}}{{"\\n"}}{{end}}'
 }}
+"""
+
+# Only what was cordoned here is uncordoned, and that at every end of the exchange.
+_DRAINING = """\
+drain() {
+  off=$(kube get node "$node" -o 'jsonpath={.spec.unschedulable}') || return
+  if [ "$off" != true ]; then
+    : >"$record/cordoned" && kube cordon "$node" || return
+  fi
+  kube drain "$node" --ignore-daemonsets --timeout="$1s"
+}
+uncordon() {
+  [ -e "$record/cordoned" ] || return 0
+  kube uncordon "$node" && rm -f -- "$record/cordoned"
+}
 """
 
 # Neither DaemonSet serves a node that is away, so that the pods of both go; what kube-proxy wrote
@@ -205,6 +222,7 @@ renew() {
     /bin/sh "$record/way-back" watch_over
 }
 disarm() {
+  uncordon || return
   rm -f -- "$deadline"
   systemctl stop "$watch" 2>/dev/null
   rm -rf -- "$record"
@@ -217,7 +235,7 @@ watch_over() {
     tell_time
     [ "$since_boot" -ge "$until" ] || continue
     # The API server may be away for a while.
-    until give_back >>"$record/log" 2>&1; do sleep 5; done
+    until { give_back && uncordon; } >>"$record/log" 2>&1; do sleep 5; done
     rm -f -- "$deadline"
     exit 0
   done

@@ -31,6 +31,7 @@ class Aim:
     ``cluster_node`` is the node's name there, ``old_pod`` the UID of the pod and ``old_label`` the
     label that it had before; ``holder`` is named by the cluster's lock, which is held for the roll
     ``lock``. With ``home`` a node goes from the second DaemonSet to the original, in one mode.
+    ``drain`` is how long a node's pods may take to be evicted, 0 where they stay.
     """
 
     run: str
@@ -51,6 +52,7 @@ class Aim:
     holder: str = ""
     lock: str = ""
     home: bool = False
+    drain: int = 0
 
 
 def to_fields(aim: Aim) -> dict[str, Any]:

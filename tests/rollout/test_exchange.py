@@ -28,7 +28,9 @@ _KUBECTL = """\
 cd {folder} || exit
 while :; do case $1 in --namespace) shift 2 ;; --*) shift ;; *) break ;; esac; done
 case $* in
+  *unschedulable*) cat off ;;
   "get node"*) cat label ;;
+  cordon* | uncordon* | drain*) echo "$1" >>did; [ "$1" = uncordon ] || printf true >off ;;
   "label node node1 nodeprep.io/kube-proxy-")
     echo "label none" >>did
     : >label; echo "new-original kube-proxy-x" >pods ;;
@@ -93,6 +95,7 @@ def host(machine: Machine) -> Host:
         path.chmod(0o755)
     made = Host(machine=replace(machine, path=f"{fakes}:{machine.path}"), folder=folder)
     made["label"], made["pods"], made["config"] = "", "old kube-proxy-a\n", "mode: b\n"
+    made["off"] = ""
     return made
 
 
@@ -158,6 +161,22 @@ def test_a_text_that_is_not_ours_stays(host: Host, text: str) -> None:
 def test_a_pod_that_was_never_exchanged_is_not_deleted_on_the_way_back(host: Host) -> None:
     host.run(BY_DELETION, "keep", "give_back")
     assert host.did == ["patch"]
+
+
+# --- drained --------------------------------------------------------------------------------
+
+
+def test_what_was_cordoned_here_is_uncordoned_at_the_end(host: Host) -> None:
+    assert host.run(BY_LABEL, "keep", "drain 60").endswith("fine\n")
+    # Begun again, it is still ours to uncordon.
+    assert host.run(BY_LABEL, "drain 60", "disarm").endswith("fine\n")
+    assert host.did == ["cordon", "drain", "drain", "uncordon"]
+
+
+def test_what_somebody_else_cordoned_stays_so(host: Host) -> None:
+    host["off"] = "true"
+    assert host.run(BY_LABEL, "keep", "drain 60", "disarm").endswith("fine\n")
+    assert host.did == ["drain"]
 
 
 # --- the dead man's switch ------------------------------------------------------------------
