@@ -29,6 +29,19 @@ class Cluster:
     node: Node
     options: runner.Options
 
+    def told(self, aim: Aim) -> tuple[str, ...]:
+        """Return what a plan says of the cluster."""
+        ways = {
+            "canary": "a second DaemonSet takes over node by node, then all go home to the first",
+            "recreate": "one ConfigMap changes, and each node's pod is deleted",
+        }
+        lines = [f"kubectl runs on {self.node.name}; {ways[aim.strategy or 'canary']}"]
+        if aim.strategy == "recreate":
+            lines.append("a pod that starts again by itself meanwhile takes the new mode")
+        if not self.kind.guarded:
+            lines.append("a node whose controller is gone stays as it is: kubectl runs here")
+        return tuple(lines)
+
     def contact(self) -> rolling.Contact:
         """Return a way there that is not yet open."""
         options = self.options

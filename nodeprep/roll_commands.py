@@ -235,12 +235,14 @@ def _start(asked: _Roll, outcomes: Sequence[Outcome]) -> Roll:
         sizes=given["sizes"],
         order=given["order"],
     )
-    most = given["max_unavailable"]
-    aims = asked.aims
+    most, aims = given["max_unavailable"], asked.aims
+    # One ConfigMap for all: two nodes at once, or one after a failure, would each write another.
+    one = asked.kubernetes is not None and given["strategy"] == "recreate"
+    at_once = most.of(len(names)) if most else max(map(len, cut))
     return roll(
         cut,
-        at_once=most.of(len(names)) if most else max(map(len, cut)),
-        max_failures=given["max_failures"].of(len(names)),
+        at_once=1 if one else at_once,
+        max_failures=0 if one else given["max_failures"].of(len(names)),
         pause_after=given["pause_after"],
         already=[
             o.node.name
@@ -276,12 +278,13 @@ def _plan(asked: _Roll, outcomes: Sequence[Outcome], start: Roll, rows: Mapping[
         f"at most {start.at_once} at once; stops after more than {start.max_failures} failures; "
         f"soak {aim.soak} s, linger {aim.linger} s, dead man's switch {aim.dead_man} s"
     )
+    of_cluster = asked.kubernetes.told(aim) if asked.kubernetes else ()
     errors = [
         f"{o.node.name}: {type(o.error).__name__}: {console.one_line(o.error.message)}"
         for o in outcomes
         if o.error
     ]
-    return "\n".join([report.planned(outcomes, start, rows, writes, [rules]), *errors])
+    return "\n".join([report.planned(outcomes, start, rows, writes, [rules, *of_cluster]), *errors])
 
 
 def _refuse(outcomes: Sequence[Outcome]) -> None:

@@ -64,7 +64,7 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
 
     ``drain SECONDS`` cordons the node and evicts its pods, as disruption budgets allow it within
     that time. ``exchange`` takes the node to its new pod and ``give_back`` to one like the old.
-    ``renew`` arms the dead man's switch or moves its deadline on; ``disarm`` ends it, and uncordons.
+    ``renew`` arms the dead man's switch or moves its deadline on; ``disarm`` ends it and uncordons.
     """
     settings = {
         "run": job.run,
