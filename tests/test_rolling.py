@@ -5,20 +5,35 @@ import random
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from nodeprep import apply, journal
+from nodeprep import apply, journal, rolling
 from nodeprep.errors import Unreachable, UsageError
-from nodeprep.model import Node
-from nodeprep.rollout.machine import FORWARD, Continue, Ended, Stop, ending
+from nodeprep.model import Change, Facts, Node
+from nodeprep.rollout.machine import FORWARD, Continue, Ended, Stop, Verb, ending
 from nodeprep.rollout.operator import Gate
 from nodeprep.rollout.switching import Aim
+from nodeprep.shell import Script
+from nodeprep.transport import Limits
 from tests.sample_topic import SampleTopic
 from tests.shells import NEEDS_ROOT
-from tests.simulated import AIM, FAULTS, LATER, RUN, Fleet, Kill, killed, observe, patch
+from tests.simulated import (
+    AIM,
+    FAULTS,
+    LATER,
+    RUN,
+    Fleet,
+    Kill,
+    Questions,
+    SimKind,
+    killed,
+    observe,
+    patch,
+)
 
 pytestmark = NEEDS_ROOT
 
@@ -39,6 +54,60 @@ def verdicts(fleet: Fleet) -> list[str]:
 
 def whole(name: str) -> list[str]:
     return [f"{name} {verb} ok" for verb in FORWARD]
+
+
+# --- nodes whose cluster has its part in it -------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTwoPlaces(SimKind):
+    """A kind whose switch has a step where kubectl runs between two parts on the node."""
+
+    diary: Path
+    broken: bool = False
+
+    def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:
+        steps = super().changes(verb, node, facts, aim)
+        said = f"echo '{node.name} asked' >>{self.diary}" + ("; return 3" if self.broken else "")
+        asked = Change(topic="t", subject="s", summary="ask", action=Script(said), place="cluster")
+        return (steps[0], asked, *steps[1:]) if verb == "switch" and steps else steps
+
+
+def in_two_places(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, broken: bool = False) -> None:
+    hand = fleet.hand
+    (fleet.nodes / "host").mkdir()
+    kind = InTwoPlaces(
+        questions=Questions(fleet=fleet.nodes), diary=fleet.nodes / "diary", broken=broken
+    )
+
+    def with_cluster(name: str, *, touched: bool = False) -> rolling.Hand:
+        host = Node(name="host", address="192.0.2.9")
+        fleet.door.verbs["host"] = "switch"
+        cluster = rolling.Contact(node=host, limits=Limits(), passwords={})
+        return replace(hand(name, touched=touched), kind=kind, cluster=cluster)
+
+    monkeypatch.setattr(fleet, "hand", with_cluster)
+
+
+def test_what_is_the_clusters_is_done_where_kubectl_runs_between_the_nodes_own_steps(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_two_places(fleet, monkeypatch)
+    ended = fleet.begin()
+    assert ending(ended) == "done"
+    of_a = [what for name, what in fleet.diary if name == "a"]
+    assert of_a[:3] == ["kept", "asked", "wrote ipvs"]
+    assert fleet.door.calls["host"] == len("abc")
+
+
+def test_a_step_of_the_clusters_that_fails_takes_the_node_back_and_stops_the_roll(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_two_places(fleet, monkeypatch, broken=True)
+    ended = fleet.begin()
+    assert verdicts(fleet) == ["a switch failed", "a back ok"]
+    assert "could not ask" in fleet.ends[0].detail
+    assert ended.stages == {"a": "returned", "b": "waiting", "c": "waiting"}
 
 
 # --- a roll in which nothing goes wrong -----------------------------------------------------
