@@ -13,6 +13,7 @@ from tests.e2e.cutting_proxy import cutting_proxy
 from tests.e2e.operator_of import OURS, Operator
 
 pytestmark = pytest.mark.lab
+MINUTES = 7
 
 NETWORK, KUBE_PROXY = "127.79.2", False
 

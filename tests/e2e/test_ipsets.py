@@ -14,6 +14,7 @@ from tests.e2e.operator_of import Operator
 from tests.e2e.serving import foreign, wait_until
 
 pytestmark = pytest.mark.lab
+MINUTES = 7
 
 NETWORK, KUBE_PROXY, CLUSTER = "127.79.9", False, True
 

@@ -20,6 +20,7 @@ from tests.e2e.conftest import Inventories
 from tests.e2e.operator_of import Operator, finished, run
 
 pytestmark = pytest.mark.lab
+MINUTES = 5
 
 NETWORK, KUBE_PROXY = "127.79.7", False
 KINDS = ("apt", "dnf", "zypper")

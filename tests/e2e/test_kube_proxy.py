@@ -9,6 +9,7 @@ from tests.e2e.conftest import Inventories
 from tests.e2e.operator_of import OURS, Operator
 
 pytestmark = pytest.mark.lab
+MINUTES = 4
 
 NETWORK, KUBE_PROXY = "127.79.3", True
 

@@ -19,6 +19,7 @@ from tests.e2e.operator_of import Operator, run
 from tests.e2e.serving import QUICK, is_clean, killed, load, nodeprep_runs, words, write_wishes
 
 pytestmark = pytest.mark.lab
+MINUTES = 9
 
 EVERY_EFFECT = os.environ.get("NODEPREP_EVERY_EFFECT") == "1"
 NETWORK, KUBE_PROXY, KUBEADM, NODES = "127.79.17", False, True, 3 if EVERY_EFFECT else 2

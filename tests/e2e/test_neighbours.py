@@ -12,6 +12,7 @@ from tests.e2e.conftest import Inventories
 from tests.e2e.operator_of import OURS, Operator
 
 pytestmark = pytest.mark.lab
+MINUTES = 5
 
 NETWORK, KUBE_PROXY = "127.79.8", False
 PACKAGES = ("firewalld", "network-manager")

@@ -11,6 +11,7 @@ from tests.e2e.conftest import Inventories
 from tests.e2e.operator_of import OURS, Operator, run
 
 pytestmark = pytest.mark.lab
+MINUTES = 3
 
 NETWORK, KUBE_PROXY = "127.79.1", False
 

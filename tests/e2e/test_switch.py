@@ -29,6 +29,7 @@ from tests.e2e.serving import (
 )
 
 pytestmark = pytest.mark.lab
+MINUTES = 8
 
 NETWORK, KUBE_PROXY, CLUSTER = "127.79.4", False, True
 

@@ -24,6 +24,7 @@ from tests.e2e.serving import (
 )
 
 pytestmark = pytest.mark.lab
+MINUTES = 9
 
 NETWORK, KUBE_PROXY, CLUSTER = "127.79.5", False, True
 

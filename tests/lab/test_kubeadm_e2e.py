@@ -24,6 +24,7 @@ from nodeprep.lab.settings import Settings, default_cache
 from nodeprep.lab.state import Lab
 
 pytestmark = pytest.mark.lab
+MINUTES = 3
 
 SYSTEM = "/api/v1/namespaces/kube-system"
 DAEMON_SETS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
