@@ -233,14 +233,14 @@ class _Attempt:
         return self._judge(self._wait(facts))
 
     def _read(self, verb: Verb | None = None) -> Facts:
-        hand = self.hand
-        topics = hand.kind.topics(verb or self.verb, hand.aim, planned=self.verb == "switch")
+        hand, planned = self.hand, self.verb == "switch"
+        topics = hand.kind.topics(verb or self.verb, hand.aim, planned=planned)
         facts = runner.read(hand.node, hand.contact.open(), topics, hand.contact.limits)
-        return self._seen(facts.joined(self._read_cluster(verb)))
+        return self._seen(facts.joined(self._read_cluster(verb, planned=planned)))
 
-    def _read_cluster(self, verb: Verb | None = None) -> Facts:
+    def _read_cluster(self, verb: Verb | None = None, *, planned: bool = False) -> Facts:
         hand = self.hand
-        topics = hand.kind.cluster_topics(verb or self.verb, hand.aim)
+        topics = hand.kind.cluster_topics(verb or self.verb, hand.aim, planned=planned)
         if hand.cluster is None or not topics:
             return Facts({})
         return runner.read(hand.node, hand.cluster.open(), topics, hand.cluster.limits)

@@ -219,7 +219,7 @@ class SimKind:
     def topics(self, verb: Verb, _: Aim, *, planned: bool) -> Sequence[Topic]:  # noqa: ARG002
         return (replace(self.questions, only_kept=verb == "settle"),)
 
-    def cluster_topics(self, _: Verb, __: Aim) -> Sequence[Topic]:
+    def cluster_topics(self, _: Verb, __: Aim, *, planned: bool) -> Sequence[Topic]:  # noqa: ARG002
         return ()
 
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:

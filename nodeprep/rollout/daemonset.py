@@ -58,13 +58,22 @@ class InCluster:
             return (gates.kept(aim),)
         return (proxy_mode, gates.watch(aim))
 
-    def cluster_topics(self, verb: Verb, _: Aim) -> Sequence[Topic]:
-        """Return the question for the cluster's objects, where they change."""
-        return (self.question(),) if verb in OF_THE_CLUSTER else ()
+    def cluster_topics(self, verb: Verb, _: Aim, *, planned: bool) -> Sequence[Topic]:
+        """Return the question for the cluster's objects, where they change.
 
-    def question(self) -> Topic:
+        Its nodes matter only to a plan: each part that is asked is a call of kubectl.
+        """
+        if verb not in OF_THE_CLUSTER:
+            return ()
+        return (self.question(view.PARTS if planned else ("objects", "pods")),)
+
+    def question(self, parts: Sequence[view.Part] = view.PARTS) -> Topic:
         """Return the question that :func:`seen` answers."""
-        fact = Fact(name=VIEW, script=lambda _: view.script(self.kubectl), parse=view.parse)
+        fact = Fact(
+            name=VIEW,
+            script=lambda _: view.script(self.kubectl, parts),
+            parse=lambda text: view.parse(text, parts),
+        )
         return gates.Questions(FACTS=(fact,))
 
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:

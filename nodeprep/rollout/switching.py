@@ -81,8 +81,8 @@ class Kind(Protocol):
         With ``planned`` they are asked before it, and the steps are planned by them.
         """
 
-    def cluster_topics(self, verb: Verb, aim: Aim, /) -> Sequence[Topic]:
-        """Return what is asked where ``kubectl`` runs, before and after ``verb``."""
+    def cluster_topics(self, verb: Verb, aim: Aim, /, *, planned: bool) -> Sequence[Topic]:
+        """Return what is asked where ``kubectl`` runs, as ``topics`` does."""
 
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim, /) -> Sequence[Change]:
         """Return the steps of ``verb`` that are still to do, in order; it may be called again."""

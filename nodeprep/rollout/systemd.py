@@ -35,7 +35,7 @@ class Systemd:
             return (gates.kept(aim),)
         return (kube_proxy if planned else gates.PROCESS, proxy_mode, gates.watch(aim))
 
-    def cluster_topics(self, _: Verb, __: Aim) -> Sequence[Topic]:
+    def cluster_topics(self, _: Verb, __: Aim, *, planned: bool) -> Sequence[Topic]:  # noqa: ARG002 the contract
         """Return nothing: such a node is asked itself."""
         return ()
 

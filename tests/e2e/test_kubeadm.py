@@ -91,8 +91,9 @@ def wished(node: Operator, mode: str) -> None:
 def watched(fleet: tuple[Operator, ...]) -> Iterator[list[dict[str, Any]]]:
     """Open connections on each node, and count its kube-proxies, meanwhile."""
     counting = (
-        "most=0; while sleep 0.5; do n=$(pgrep -xc kube-proxy); "
-        '[ "$n" -le "$most" ] || most=$n; echo "$most" >/run/most; done'
+        "most=0; while sleep 1; do n=0; for comm in /proc/[0-9]*/comm; do "
+        'read -r name 2>/dev/null <"$comm" && [ "$name" = kube-proxy ] && n=$((n + 1)); done; '
+        '[ "$n" -le "$most" ] || { most=$n; echo "$most" >/run/most; }; done'
     )
     came: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -101,7 +102,7 @@ def watched(fleet: tuple[Operator, ...]) -> Iterator[list[dict[str, Any]]]:
                 "systemctl stop counting 2>/dev/null; systemctl reset-failed counting 2>/dev/null; "
                 f"systemd-run --quiet --unit=counting bash -c '{counting}'"
             )
-        came += [stack.enter_context(load(node, rate=3)) for node in fleet]
+        came += [stack.enter_context(load(node, rate=2)) for node in fleet]
         yield came
     for node, many in zip(fleet, came, strict=True):
         many["most"] = int(node.ask("systemctl stop counting; cat /run/most"))
