@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import click
 
 from nodeprep import console, rolling, runner
-from nodeprep.errors import NodeFailed
+from nodeprep.errors import NodeFailed, UsageError
 from nodeprep.kubernetes.daemonsets import LABEL
 from nodeprep.kubernetes.matching import match
 from nodeprep.kubernetes.view import View
@@ -57,10 +57,18 @@ class Cluster:
         state = daemonset.seen(self.look())
         self._make(cluster_objects.prepared(state, self.kind.kubectl, node, aim))
 
-    def finish(self, aim: Aim, *, done: bool) -> None:
+    def finish(self, node: Node, aim: Aim, *, done: bool) -> None:
         """Take away what the roll no longer needs, and free the lock."""
-        state = daemonset.seen(self.look())
-        self._make(cluster_objects.finished(state, self.kind.kubectl, aim, done=done))
+        state, kubectl = daemonset.seen(self.look()), self.kind.kubectl
+        self._make(cluster_objects.finished(state, kubectl, node, aim, done=done))
+        try:
+            self._make(cluster_objects.renewing(state, kubectl, aim))
+        except NodeFailed as error:
+            click.echo(f"cluster: it still does, by itself: {console.one_line(error.message)}")
+
+    def refuse_locked(self, known: Facts, run: str) -> None:
+        """Raise LockHeld where a roll that was cut short has the cluster's lock."""
+        cluster_objects.refuse_locked(daemonset.seen(known), run)
 
     def _make(self, changes: Sequence[Change]) -> None:
         if not changes:
@@ -103,6 +111,17 @@ def placed(nodes: Sequence[Node], aims: Mapping[str, Aim], state: View) -> Mappi
         )
     return {**aims, **{node.name: _placed(aims[node.name], matches.found[node.name], state)
                        for node in pods}}  # fmt: skip
+
+
+def refuse_part(nodes: Sequence[Node], aims: Mapping[str, Aim], state: View) -> None:
+    """Raise UsageError where the one ConfigMap would change for nodes that are not in the roll."""
+    taken = {aims[node.name].cluster_node for node in nodes}
+    left = sorted({pod.node for pod in state.pods} - taken)
+    if left and any(aim.strategy == "recreate" for aim in aims.values()):
+        raise UsageError(
+            f"--strategy recreate is for all nodes, and {', '.join(left[:3])} is not chosen",
+            hint="take all nodes, or --strategy canary",
+        )
 
 
 def _placed(aim: Aim, name: str, state: View) -> Aim:

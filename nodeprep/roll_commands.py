@@ -28,7 +28,7 @@ from nodeprep.errors import (
 from nodeprep.model import MODES, Facts, Inventory, Node, Outcome, Status
 from nodeprep.report import roll as report
 from nodeprep.report.roll import Row
-from nodeprep.roll_cluster import Cluster, by_second, cluster_of, placed
+from nodeprep.roll_cluster import Cluster, by_second, cluster_of, placed, refuse_part
 from nodeprep.roll_options import ANSWERS, RULES, aim_of, with_options
 from nodeprep.roll_screen import confirmed, told_on
 from nodeprep.rollout import daemonset, preflight, replay, switching, systemd
@@ -67,6 +67,9 @@ def rollback(*, run: str, **given: Any) -> None:
         if not chosen:
             raise UsageError(f"the roll {header['run']} was over none of these nodes")
         new = runner.run_id()
+        # By the way that it came: the other one may not lead back.
+        ways = {fields.get("strategy") for fields in header["aims"].values()} - {"", None}
+        given = {**given, **({"strategy": ways.pop()} if len(ways) == 1 else {})}
         aims = {
             node.name: dataclasses.replace(
                 aim_of(new, came[node.name], given), restores=header["run"]
@@ -138,6 +141,8 @@ def _roll(asked: _Roll) -> None:
     _refuse(outcomes)
     going_home = _home_of(asked, known)
     if not (start.waiting or going_home):
+        if asked.kubernetes:
+            asked.kubernetes.refuse_locked(known, asked.run)
         click.echo("nothing to switch")
         return
     if asked.given["dry_run"]:
@@ -163,13 +168,10 @@ def _go_home(asked: _Roll) -> None:
     nodes = _home_of(asked, asked.kubernetes.look() if asked.kubernetes else Facts({}))
     if not nodes:
         return
-    run = runner.run_id()
-    to = next(iter(asked.aims.values())).to
+    run, aim = runner.run_id(), next(iter(asked.aims.values()))
     click.echo(f"{asked.run} is done: its nodes go home to the DaemonSet kube-proxy")
-    aims = {
-        node.name: dataclasses.replace(aim_of(run, to, asked.given), home=True, drain=0)
-        for node in nodes
-    }
+    home_aim = dataclasses.replace(aim, run=run, lock=run, home=True, drain=0, restores="")
+    aims = {node.name: home_aim for node in nodes}
     home, known = _known(dataclasses.replace(asked, nodes=nodes, aims=aims))
     outcomes = _looked(home, known)
     home = dataclasses.replace(home, aims=_learned(home, outcomes))
@@ -195,6 +197,7 @@ def _known(asked: _Roll) -> tuple[_Roll, Facts]:
         return asked, Facts({})
     known = asked.kubernetes.look()
     aims = placed(asked.nodes, asked.aims, daemonset.seen(known))
+    refuse_part(asked.nodes, aims, daemonset.seen(known))
     return dataclasses.replace(asked, aims=aims), known
 
 
@@ -404,7 +407,7 @@ def _in_cluster(asked: _Roll, perform: Callable[[], Roll]) -> Roll:
     aim = asked.aims[pod.name]
     cluster.prepare(pod, aim)
     ended = perform()
-    cluster.finish(aim, done=ending(ended) == "done")
+    cluster.finish(pod, aim, done=ending(ended) == "done")
     return ended
 
 

@@ -1,6 +1,7 @@
 """What a roll learns of its cluster, and who may go home from the second DaemonSet."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from nodeprep.errors import NodeFailed, UsageError
 from nodeprep.kubernetes.daemonsets import AWAY, HERE, LABEL
 from nodeprep.kubernetes.view import View
 from nodeprep.model import Desired, Inventory, KubectlChoice, KubeProxy, Node
-from nodeprep.roll_cluster import by_second, cluster_of, placed
+from nodeprep.roll_cluster import by_second, cluster_of, placed, refuse_part
 from nodeprep.rollout.switching import Aim
 from nodeprep.runner import Options
 from nodeprep.transport import OPERATOR
@@ -42,6 +43,15 @@ def test_each_node_learns_its_name_its_pod_and_its_label() -> None:
 def test_a_node_that_the_cluster_does_not_have_keeps_the_roll_from_beginning() -> None:
     with pytest.raises(NodeFailed, match="n2: the cluster has no node n2"):
         placed(NODES, AIMS, view({"n1": ""}))
+
+
+def test_one_config_map_for_all_is_not_changed_for_some() -> None:
+    state = view({"n1": "", "n2": ""})
+    aims = placed(NODES, {k: replace(v, strategy="recreate") for k, v in AIMS.items()}, state)
+    refuse_part(NODES, aims, state)
+    with pytest.raises(UsageError, match="n2 is not chosen"):
+        refuse_part(NODES[:1], aims, state)
+    refuse_part(NODES[:1], placed(NODES, AIMS, state), state)
 
 
 @pytest.mark.parametrize(

@@ -125,15 +125,21 @@ def prepared(state: View, kubectl: Kubectl, node: Node, aim: Aim) -> list[Change
     return [*steps, *_second(state, kubectl, node, aim), *_kept_away(state, kubectl, aim)]
 
 
-def _lock(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
-    found, began = state.lease, _time_of(aim.lock)
-    standing = lease.standing(found, aim.lock)
-    if standing == "other" and found is not None:
+def refuse_locked(state: View, run: str) -> None:
+    """Raise LockHeld where another roll than ``run`` has the cluster's lock."""
+    found = state.lease
+    if found is not None and lease.standing(found, run) == "other":
         raise LockHeld(
             f"the cluster's lock is {lease.told(found)}",
-            hint="wait for it, or once you know that it is dead: "
-            f"kubectl -n kube-system delete lease {LEASE}",
+            hint=f"nodeprep switch --resume {found.run}, where it was begun; once you know that it "
+            f"is dead: kubectl -n kube-system delete lease {LEASE}",
         )
+
+
+def _lock(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
+    refuse_locked(state, aim.lock)
+    found, began = state.lease, _time_of(aim.lock)
+    standing = lease.standing(found, aim.lock)
     if found is None:
         yield _step(
             "take the cluster's lock", kubectl.create(lease.new(aim.holder, aim.lock, began))
@@ -159,13 +165,17 @@ def _second(state: View, kubectl: Kubectl, node: Node, aim: Aim) -> Iterator[Cha
         if served := served_by_second(state):
             raise NodeFailed(
                 f"the DaemonSet {SECOND} serves {', '.join(served)} with another configuration",
-                hint="take that roll back first: nodeprep rollback RUN",
+                hint=f"let it have all nodes first: nodeprep switch --to {_mode_of(there)}",
             )
         replaced = {**copy.deepcopy(there.raw), "data": wanted["data"]}
         yield _step(f"change the ConfigMap {SECOND}", kubectl.replace(replaced))
     if SECOND not in state.daemon_sets:
         second = daemonsets.second_daemon_set(original(state).raw, aim.lock)
         yield _step(f"make the DaemonSet {SECOND}", kubectl.create(second))
+
+
+def _mode_of(config: ConfigMap) -> str:
+    return config_text.read(config.config or "").effective_mode
 
 
 def _kept_away(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
@@ -208,14 +218,14 @@ def _held(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
 # --- after the last one ---------------------------------------------------------------------
 
 
-def finished(state: View, kubectl: Kubectl, aim: Aim, *, done: bool) -> list[Change]:
+def finished(state: View, kubectl: Kubectl, node: Node, aim: Aim, *, done: bool) -> list[Change]:
     """Return the steps after the last node, ``done`` where it came to its end.
 
     What serves no node any more goes, and only what is nodeprep's own.
     """
     steps: list[Change] = []
     if aim.strategy == "recreate":
-        steps += _given_back_map(state, kubectl, done=done)
+        steps += _given_back_map(state, kubectl, node, aim, done=done)
         steps += _given_back(state, kubectl)
     elif not served_by_second(state):
         steps += _without_second(state, kubectl)
@@ -223,19 +233,39 @@ def finished(state: View, kubectl: Kubectl, aim: Aim, *, done: bool) -> list[Cha
     return [*steps, *_unlocked(state, kubectl, aim)]
 
 
-def _given_back_map(state: View, kubectl: Kubectl, *, done: bool) -> Iterator[Change]:
+def renewing(state: View, kubectl: Kubectl, aim: Aim) -> list[Change]:
+    """Return the wait for the original's own rolling update, where ``finished`` has let it begin.
+
+    Its template was another while nodes were kept away from it.
+    """
+    found = original(state)
+    rolls = daemonsets.restored(found.raw)["spec"].get("updateStrategy", {}).get("type")
+    if aim.strategy == "recreate" or not daemonsets.is_held(found.raw) or served_by_second(state):
+        return []
+    if rolls == "OnDelete":
+        return []
+    command = kubectl.system("rollout", "status", f"daemonset/{ORIGINAL}", "--timeout=10m")
+    return [_step(f"wait until {ORIGINAL} has renewed its pods by itself", Script(command))]
+
+
+def _given_back_map(
+    state: View, kubectl: Kubectl, node: Node, aim: Aim, *, done: bool
+) -> Iterator[Change]:
     found = original_map(state)
     if KEPT not in found.annotations:
         return
+    old, new = both_texts(state, node, aim.to)
     changed = copy.deepcopy(found.raw)
     metadata = changed["metadata"]
     for name in (KEPT, RUN):
         metadata["annotations"].pop(name, None)
     if not metadata["annotations"]:
         del metadata["annotations"]
+    told = "with the new mode"
     if not done:
-        changed["data"]["config.conf"] = found.annotations[KEPT]
-    told = "with the new mode" if done else "as it was"
+        # What somebody else wrote meanwhile is theirs.
+        told = "as it was" if found.config in (old, new) else "as somebody changed it"
+        changed["data"]["config.conf"] = old if found.config == new else found.config
     yield _step(f"leave the ConfigMap {ORIGINAL} {told}", kubectl.replace(changed))
 
 
@@ -245,10 +275,6 @@ def _given_back(state: View, kubectl: Kubectl) -> Iterator[Change]:
         yield _step(
             f"leave the DaemonSet {ORIGINAL} as it was",
             kubectl.replace(daemonsets.restored(found.raw)),
-        )
-        yield _step(
-            f"wait until {ORIGINAL} has renewed its pods by itself",
-            Script(kubectl.system("rollout", "status", f"daemonset/{ORIGINAL}", "--timeout=10m")),
         )
 
 

@@ -78,6 +78,9 @@ class InCluster:
 
     def changes(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Change]:
         """Return the steps of ``verb``; none where the node is past it."""
+        if verb == "back" and not way_back.kept(facts).state:
+            # Nothing was exchanged, but the node may be cordoned.
+            return self._forgotten(aim)
         if verb != "switch" and not way_back.kept(facts).state:
             return ()
         gone = current(facts)
@@ -93,54 +96,76 @@ class InCluster:
         )
         if verb == "switch":
             return self._switch(node, facts, aim, trip)
-        steps = node_steps.later(verb, facts, trip)
-        if not steps:
-            return ()
-        on_node = with_library(node, trip, steps)
-        if verb != "back":
-            return (*self._meanwhile(verb, aim), *on_node)
-        bridge = step("bridge the services on the way back", "bridge", "bridge_back")
-        return (
-            *with_library(node, trip, [bridge]),
-            *self._in_cluster(aim, f"give {aim.cluster_node} its old pod back", _GIVE_BACK),
-            *on_node,
-            *self._in_cluster(aim, "disarm the cluster's dead man's switch", "disarm"),
-        )
+        steps = with_library(node, trip, node_steps.later(verb, facts, trip))
+        match verb:
+            case "back":
+                return self._back(node, facts, aim, trip, steps)
+            case "settle":
+                # Between the two halves neither of them is left armed alone.
+                ended = self._in_cluster(aim, "end the cluster's dead man's switch", "stop_watch")
+                return (*ended, *steps, *self._forgotten(aim)) if steps else ()
+            case _:
+                return (*self._renewed(aim), *steps)
 
     def _switch(self, node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
         if way_back.kept(facts).state in ("", "settled") and arrived(facts, aim):
             return ()
         job = exchange_of(self._job(aim), seen(facts), node, aim)
-        steps: list[tuple[str, Script | str]] = [
-            ("keep the cluster's half of the way back", exchange.keep(self.kubectl, job)),
-            *([("arm the cluster's dead man's switch", "renew")] if self.guarded else []),
-            *([(f"drain {job.node}", f"drain {aim.drain}")] if aim.drain else []),
-            (f"exchange the pod of {job.node}", "exchange"),
-        ]
+        library = exchange.library(self.kubectl, job)
+        kept = [("keep the cluster's half of the way back", exchange.keep(self.kubectl, job))]
+        # Whoever is drained may take longer than any dead man's switch waits.
+        drained = [(f"drain {job.node}", Script(f"drain {aim.drain}"))] if aim.drain else []
+        renewed = [(_RENEWED, Script("renew"))] if self.guarded else []
+        exchanged = (f"exchange the pod of {job.node}", Script("exchange"))
         waits = (
+            node_steps.RENEW,
             step("wait for another kube-proxy", "another", "wait_for_another_proxy"),
+            node_steps.RENEW,
             *node_steps.after_another(trip),
         )
         return (
+            *_placed(library, [*kept, *drained]),
             *with_library(node, trip, node_steps.before_another(node, facts, aim, trip)),
-            *_placed(exchange.library(self.kubectl, job), steps),
+            *_placed(library, [*renewed, exchanged, *renewed]),
             *with_library(node, trip, waits),
         )
 
-    def _meanwhile(self, verb: Verb, aim: Aim) -> Sequence[Change]:
-        if verb == "settle":
-            return self._in_cluster(aim, "disarm the cluster's dead man's switch", "disarm")
-        if not self.guarded:
-            return ()
-        return self._in_cluster(aim, "renew the cluster's dead man's switch", "renew")
+    def _back(
+        self, node: Node, facts: Facts, aim: Aim, trip: Trip, steps: Sequence[Change]
+    ) -> Sequence[Change]:
+        job = exchange_of(self._job(aim), seen(facts), node, aim)
+        given = self._in_cluster(aim, f"give {job.node} its old pod back", _GIVE_BACK, job)
+        if not steps:
+            # The node went back by itself; whether the cluster did is not to be known from there.
+            return (*given, *self._forgotten(aim))
+        bridge = step("bridge the services on the way back", "bridge", "bridge_back")
+        return (
+            *with_library(node, trip, [bridge]),
+            *given,
+            *steps,
+            *self._forgotten(aim),
+        )
 
-    def _in_cluster(self, aim: Aim, summary: str, action: str) -> Sequence[Change]:
-        job = self._job(aim)
-        return _placed(exchange.library(self.kubectl, job), [(summary, action)])
+    def _renewed(self, aim: Aim) -> Sequence[Change]:
+        return self._in_cluster(aim, _RENEWED, "renew") if self.guarded else ()
+
+    def _forgotten(self, aim: Aim) -> Sequence[Change]:
+        return self._in_cluster(aim, "forget the cluster's half of the way back", "disarm")
+
+    def _in_cluster(
+        self, aim: Aim, summary: str, action: str, job: Exchange | None = None
+    ) -> Sequence[Change]:
+        library = exchange.library(self.kubectl, job or self._job(aim))
+        return _placed(library, [(summary, Script(action))])
 
     def _job(self, aim: Aim) -> Exchange:
         return Exchange(
-            run=aim.run, node=aim.cluster_node, dead_man=aim.dead_man, guarded=self.guarded
+            run=aim.run,
+            node=aim.cluster_node,
+            dead_man=aim.dead_man,
+            gate_limit=aim.gate_limit,
+            label="",
+            guarded=self.guarded,
         )
 
     def findings(self, verb: Verb, node: Node, facts: Facts, aim: Aim) -> Sequence[Finding]:
@@ -157,17 +182,20 @@ class InCluster:
         return systemd.Systemd().pending(verb, facts, aim)
 
 
-_GIVE_BACK = 'if [ -e "$record/way-back" ]; then sh "$record/way-back" give_back; fi'
+_RENEWED = "renew the cluster's dead man's switch"
+
+# Before anything was exchanged nothing is kept, and nothing is to be given back.
+_GIVE_BACK = '[ ! -e "$record/way-back" ] || give_back'
 
 
-def _placed(library: Script, steps: Sequence[tuple[str, Script | str]]) -> Sequence[Change]:
+def _placed(library: Script, steps: Sequence[tuple[str, Script]]) -> Sequence[Change]:
     known = ("the steps of an exchange", library)
     return tuple(
         Change(
             topic=node_steps.NAME,
             subject="cluster",
             summary=summary,
-            action=action if isinstance(action, Script) else Script(action),
+            action=action,
             place="cluster",
         )
         for summary, action in (known, *steps)
@@ -193,7 +221,7 @@ def exchange_of(made: Exchange, state: View, node: Node, aim: Aim) -> Exchange:
     made = dataclasses.replace(made, old_pod=aim.old_pod)
     if aim.strategy == "recreate":
         old, new = cluster_objects.both_texts(state, node, aim.to)
-        return dataclasses.replace(made, old_config=old, new_config=new)
+        return dataclasses.replace(made, label=None, old_config=old, new_config=new)
     labels = {"original": "", "second": HERE}
     target = "original" if aim.home else cluster_objects.server_of(state, aim.to)
     return dataclasses.replace(made, label=labels[target], old_label=aim.old_label)
@@ -209,13 +237,31 @@ def needed(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     found: list[Finding] = []
     if len(pods) != 1 or not pods[0].ready:
         told = ", ".join(f"{pod.name} {pod.waiting or pod.phase}" for pod in pods) or "none"
-        found.append(gates.finding("pod", Status.FAIL, told, "one pod that is ready", _PODS))
+        served = cluster_objects.served_by(state, aim.cluster_node)
+        hint = _PODS if served else _AWAY % aim.cluster_node
+        found.append(gates.finding("pod", Status.FAIL, told, "one pod that is ready", hint))
+    if aim.dead_man < 2 * aim.gate_limit:
+        actual, wanted = f"{aim.dead_man} s", f"twice the --gate-limit of {aim.gate_limit} s"
+        hint = f"--dead-man {2 * aim.gate_limit}s"
+        found.append(gates.finding("dead man's switch", Status.FAIL, actual, wanted, hint))
     try:
         cluster_objects.prepared(state, Kubectl(), node, aim)
+        found += _unready(state, facts, aim)
     except NodeprepError as error:
         name = "in hand" if isinstance(error, LockHeld) else "cluster"
         found.append(gates.finding(name, Status.FAIL, error.message, hint=error.hint or ""))
     return tuple(found)
+
+
+def _unready(state: View, facts: Facts, aim: Aim) -> list[Finding]:
+    """Say why a label does not bring this node to the mode, where it does not."""
+    if aim.strategy != "canary" or aim.home or facts[proxy_mode.EFFECTIVE].mode == aim.to:
+        return []
+    wanted = cluster_objects.server_of(state, aim.to)
+    if cluster_objects.served_by(state, aim.cluster_node) != wanted:
+        return []
+    actual = f"its DaemonSet has {aim.to} already, but this pod began before that"
+    return [gates.finding("pod", Status.FAIL, actual, hint="--strategy recreate deletes it")]
 
 
 def release(facts: Facts, aim: Aim) -> Version | None:
@@ -259,5 +305,9 @@ def _wrong(pod: ProxyPod, aim: Aim, verb: Verb) -> str:
     return "the old one" if verb != "back" and pod.uid == aim.old_pod else ""
 
 
+_AWAY = (
+    "nodeprep switch --resume the roll that left it so; or, once that is dead: "
+    "kubectl label node %s nodeprep.io/kube-proxy-"
+)
 _PODS = "kubectl -n kube-system get pods -o wide"
 _OBJECTS = "kubectl -n kube-system get daemonset,configmap -o yaml"

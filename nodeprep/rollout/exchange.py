@@ -32,7 +32,7 @@ LATER = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One node's exchange. ``node`` is its name in the cluster, ``dead_man`` is in seconds.
+    """One node's exchange. ``node`` is its name in the cluster; times are in seconds.
 
     ``old_pod`` is the UID of the pod that ran before. By the canary's way ``label`` and
     ``old_label`` say what the node's label is afterwards and before, empty for none. By the other
@@ -43,6 +43,7 @@ class Exchange:
     run: str
     node: str
     dead_man: int
+    gate_limit: int
     label: str | None = None
     old_label: str | None = None
     old_pod: str = ""
@@ -64,12 +65,15 @@ def library(kubectl: Kubectl, job: Exchange) -> Script:
 
     ``drain SECONDS`` cordons the node and evicts its pods, as disruption budgets allow it within
     that time. ``exchange`` takes the node to its new pod and ``give_back`` to one like the old.
-    ``renew`` arms the dead man's switch or moves its deadline on; ``disarm`` ends it and uncordons.
+    ``renew`` arms the dead man's switch or moves its deadline on; ``stop_watch`` ends it, and
+    ``disarm`` takes all away that is kept, and uncordons.
     """
     settings = {
         "run": job.run,
         "node": job.node,
         "dead_man": str(job.dead_man + LATER),
+        "gate_limit": str(job.gate_limit),
+        "guarded": "yes" if job.guarded else "",
         "work": files.WORK,
         "old_pod": job.old_pod,
     }
@@ -100,7 +104,7 @@ def keep(kubectl: Kubectl, job: Exchange) -> Script:
     whole = library(kubectl, job) + '"$@"\n'
     patch = "" if job.label is not None else _config_back(job)
     return (
-        Script('(umask 077 && mkdir -p "$record" "$work/cluster") &&\n  (umask 077 && printf %s ')
+        Script('(umask 077 && mkdir -p "$record") &&\n  (umask 077 && printf %s ')
         + quote(patch)
         + ' >"$record/config-back" && printf %s '
         + quote(str(whole))
@@ -159,12 +163,17 @@ set_label() {{
   fi
 }}
 no_pod_is_left() {{
-  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    left=$(pods) || return
+  tell_time
+  give_up=$((since_boot + gate_limit))
+  while left=$(pods); do
     [ "$left" ] || return 0
+    if [ "$since_boot" -ge "$give_up" ]; then
+      echo "after $gate_limit s this pod of kube-proxy is still on $node: ${{left##* }}"
+      return 1
+    fi
     sleep 2
+    tell_time
   done
-  echo "after $try looks this pod of kube-proxy is still on $node: ${{left##* }}"
   return 1
 }}
 move_to() {{
@@ -173,14 +182,15 @@ move_to() {{
   if [ "$is" != {AWAY} ]; then set_label {AWAY} || return; fi
   no_pod_is_left && set_label "$1"
 }}
-exchange() {{ move_to @NEW@; }}
+take() {{ move_to @NEW@; }}
 # Where the old pod never left, there is nothing to wait for.
-give_back() {{
+return_it() {{
   there=$(pods) || return
   if [ "$there" ] && [ "${{there%% *}}" = "$old_pod" ]; then set_label @OLD@; else move_to @OLD@; fi
 }}
 """
 
+# What has been given back is not deleted again: by then it has another UID than the old one.
 _BY_DELETION = f"""\
 delete_pods() {{
   found=$(pods) || return
@@ -197,13 +207,18 @@ config_back() {{
     -o 'go-template={{{{index .data "config.conf"}}}}@') || return
   if [ "$(printf '%s' "${{text%@}}" | sha256sum)" = "$new_config  -" ]; then
     kube --namespace {NAMESPACE} patch configmap {ORIGINAL} --type=json \\
-      --patch "$(cat "$record/config-back")"
+      --patch-file "$record/config-back"
   fi
 }}
-exchange() {{ delete_pods is_old; }}
-give_back() {{ config_back && delete_pods is_other; }}
+take() {{ rm -f -- "$record/given-back" && delete_pods is_old; }}
+return_it() {{
+  [ ! -e "$record/given-back" ] || return 0
+  config_back && delete_pods is_other && : >"$record/given-back"
+}}
 """
 
+# A script goes on when its controller is gone. So only one is at work on a node at a time, and none
+# exchanges a pod for a roll whose time has passed.
 _DEAD_MAN = """\
 deadline=$work/cluster/$node
 watch=nodeprep-way-back-of-$node.service
@@ -211,7 +226,34 @@ tell_time() {
   read -r since_boot _ </proc/uptime
   since_boot=${since_boot%%.*}
 }
-renew() {
+alone() {
+  (umask 077 && mkdir -p "$record") && true >>"$record/lock" || return
+  exec 8>>"$record/lock"
+  if command -v flock >/dev/null && ! flock -w "$gate_limit" 8; then
+    echo "another script of this roll is at work on $node"
+    return 1
+  fi
+  "$@" 8>&-
+  came=$?
+  exec 8>&-
+  return "$came"
+}
+is_ours() { read -r ends owner 2>/dev/null <"$deadline" && [ "$owner" = "$run" ]; }
+is_past() {
+  is_ours || return
+  tell_time
+  [ "$since_boot" -ge "$ends" ]
+}
+exchange() {
+  if [ "$guarded" ] && ! is_ours; then
+    echo "the cluster's dead man's switch is not armed any more"
+    return 1
+  fi
+  alone take
+}
+give_back() { alone return_it; }
+renew() { [ ! "$guarded" ] || alone renewed; }
+renewed() {
   (umask 077 && mkdir -p "$work/cluster") || return
   tell_time
   printf '%d %s\\n' $((since_boot + dead_man)) "$run" >"$deadline.new" &&
@@ -221,23 +263,26 @@ renew() {
   systemd-run --quiet --unit="$watch" --description="nodeprep: the way back of $node, $run" \\
     /bin/sh "$record/way-back" watch_over
 }
-disarm() {
-  uncordon || return
+stop_watch() {
+  [ "$guarded" ] || return 0
   rm -f -- "$deadline"
   systemctl stop "$watch" 2>/dev/null
+  return 0
+}
+disarm() {
+  uncordon && stop_watch || return
   rm -rf -- "$record"
   rmdir -- "${record%/*}" 2>/dev/null
   return 0
 }
+fire() {
+  is_past || return 0
+  return_it && uncordon && rm -f -- "$deadline"
+}
+# The API server may be away for a while.
 watch_over() {
-  while sleep 1; do
-    read -r until owner 2>/dev/null <"$deadline" && [ "$owner" = "$run" ] || exit 0
-    tell_time
-    [ "$since_boot" -ge "$until" ] || continue
-    # The API server may be away for a while.
-    until { give_back && uncordon; } >>"$record/log" 2>&1; do sleep 5; done
-    rm -f -- "$deadline"
-    exit 0
+  while sleep 1 && is_ours; do
+    if is_past && ! alone fire >>"$record/log" 2>&1; then sleep 5; fi
   done
 }
 """

@@ -51,7 +51,7 @@ def before_another(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[C
         *_probed(aim),
         *([step("bridge the services", "bridge", f"bridge_from {trip.gone}")] if bridged else []),
         *([_LEAVE_IPVS, _DRAIN] if drained else []),
-        *([_RENEW] if bridged else []),
+        *([RENEW] if bridged else []),
         *([_FOREIGN] if aim.restore_foreign_ipvs and trip.to == "nftables" else []),
     )
 
@@ -77,14 +77,14 @@ def _probed(aim: Aim) -> Sequence[Change]:
 
 
 def _renewed(_: Facts, __: Trip) -> Sequence[Change]:
-    return (_RENEW,)
+    return (RENEW,)
 
 
 def _clean(_: Facts, trip: Trip) -> Sequence[Change]:
     unbridge = step("take the bridge away", "unbridge", "unbridge")
     others = (mode for mode in MODES if mode != trip.to)
     return (
-        _RENEW,
+        RENEW,
         *([unbridge] if "nftables" in (trip.gone, trip.to) else []),
         *(
             step(f"remove what {mode} mode left", "leftovers", f"remove_leftovers {mode} {trip.to}")
@@ -117,7 +117,7 @@ _LATER: Mapping[Verb, Callable[[Facts, Trip], Sequence[Change]]] = {
 }
 
 
-_RENEW = step("renew the dead man's switch", "renew", "renew")
+RENEW = step("renew the dead man's switch", "renew", "renew")
 _LEAVE_IPVS = step("let new connections leave kube-ipvs0", "sources", "source_services node")
 _DRAIN = step("wait for connections through IPVS", "drain", "drain_ipvs")
 _FOREIGN = step("guard foreign virtual servers", "foreign", "start_guard_of_foreign")

@@ -67,13 +67,7 @@ until_proxy() {
     tell_time
   done
 }
-no_proxy() { [ ! "$(proxy_pid)" ]; }
 another_proxy() { [ "$(proxy_pid)" ] && [ "$(process_now)" != "$(cat "$record/process")" ]; }
-wait_for_no_proxy() {
-  until_proxy no_proxy && return
-  echo "the old pod's kube-proxy still runs after $gate_limit s"
-  return 1
-}
 wait_for_another_proxy() {
   until_proxy another_proxy && return
   echo "no new pod's kube-proxy within $gate_limit s"
@@ -102,7 +96,7 @@ def shell(node: Node) -> str:
     ``process_now`` is as in ``telling``. ``in_mode MODE`` asks the process. ``old_proxy_again``
     lets one of the old mode run again, or waits for it. ``proxy_stays_down`` succeeds and says so
     where it is useless to wait. A unit has ``restart_proxy`` besides, and a pod
-    ``wait_for_no_proxy`` and ``wait_for_another_proxy``, which fail after ``gate_limit`` seconds.
+    ``wait_for_another_proxy``, which fails after ``gate_limit`` seconds.
     """
     return telling(node) + _IN_MODE + (_IN_POD if _in_pod(node) else _AS_UNIT)
 

@@ -103,6 +103,6 @@ def finished(words: list[str]) -> Run:
     """Run a program, which finds nodeprep as it is here, and return how it ended."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        words, capture_output=True, text=True, timeout=600, check=False, env=environment
+        words, capture_output=True, text=True, timeout=1200, check=False, env=environment
     )
     return Run(code=done.returncode, out=done.stdout, err=done.stderr)

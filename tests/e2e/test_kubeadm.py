@@ -16,7 +16,7 @@ import pytest
 
 from nodeprep.rollout.machine import FORWARD
 from tests.e2e.operator_of import Operator, run
-from tests.e2e.serving import QUICK, is_clean, killed, load, nodeprep_runs, words, write_wishes
+from tests.e2e.serving import is_clean, killed, load, nodeprep_runs, words, write_wishes
 
 pytestmark = pytest.mark.lab
 MINUTES = 9
@@ -27,7 +27,7 @@ NETWORK, KUBE_PROXY, KUBEADM, NODES = "127.79.17", False, True, 3 if EVERY_EFFEC
 # Points of the first node, and one of the next: see `tests.e2e.killed`.
 ALL = [point for verb in range(4 * len(FORWARD)) for point in (verb,) if point % 4 in (1, 2)]
 POINTS = ALL if EVERY_EFFECT else [2, 9]
-LINGER = ("--linger", "1s")
+QUICK = ("--yes", "--soak", "1s", "--gate-limit", "100s", "--dead-man", "200s", "--linger", "1s")
 
 
 def test_the_canarys_way_loses_no_connection_and_leaves_nothing_but_the_mode(
@@ -35,7 +35,7 @@ def test_the_canarys_way_loses_no_connection_and_leaves_nothing_but_the_mode(
 ) -> None:
     before = objects(fleet[0])
     with watched(fleet) as came:
-        run(*words(fleet[0], "switch", "--to", "ipvs", *QUICK, *LINGER)).check(0)
+        run(*words(fleet[0], "switch", "--to", "ipvs", *QUICK)).check(0)
     nothing_was_lost(came)
     assert all(is_clean(node, "ipvs") for node in fleet)
     assert objects(fleet[0]) == in_mode(before, "", "ipvs")
@@ -47,7 +47,7 @@ def test_the_recreating_way_killed_at_its_effects_is_resumed_and_loses_nothing(
 ) -> None:
     before = objects(fleet[0])
     wished(fleet[0], "iptables")
-    way = ("--strategy", "recreate", *QUICK, *LINGER)
+    way = ("--strategy", "recreate", *QUICK)
     command: tuple[str, ...] = ("switch", "--to", "iptables", *way)
     with watched(fleet) as came:
         for point in POINTS:
@@ -72,7 +72,7 @@ def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
         "touch /run/lab-node-agent.no-images"
     )
     limits = ("--gate-limit", "40s", "--dead-man", "180s", "--soak", "1s", "--yes")
-    said = run(*words(last, "switch", "--to", "ipvs", "--limit", f"{last.name}", *limits)).check(1)
+    said = run(*words(last, "switch", "--to", "ipvs", "--limit", last.name, *limits)).check(1)
     assert "went back" in said.out or "back as it was" in said.out, said.out
     assert is_clean(last, "iptables")
     assert objects(fleet[0]) == before

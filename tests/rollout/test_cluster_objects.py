@@ -18,7 +18,7 @@ from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.view import ORIGINAL, SECOND, Object, View
 from nodeprep.model import Change, Node
 from nodeprep.rollout import cluster_objects
-from nodeprep.rollout.cluster_objects import disturbed, finished, prepared
+from nodeprep.rollout.cluster_objects import disturbed, finished, prepared, renewing
 from nodeprep.rollout.switching import Aim
 from tests.kubernetes import samples
 from tests.topics import node
@@ -108,21 +108,21 @@ def test_the_canarys_way_ends_with_the_other_mode_and_nothing_else(cluster: Clus
     ]
     assert prepared(cluster.view, KUBECTL, NODE, CANARY) == []
     cluster.labels = {"n1": {LABEL: HERE}, "n2": {LABEL: HERE}}
-    assert cluster.make(finished(cluster.view, KUBECTL, CANARY, done=True)) == [
+    assert cluster.make(finished(cluster.view, KUBECTL, NODE, CANARY, done=True)) == [
         "give the cluster's lock back"
     ]
     assert cluster_objects.all_by_second(cluster.view)
     cluster.make(prepared(cluster.view, KUBECTL, NODE, HOME))
     assert cluster_objects.original_mode(cluster.view) == "ipvs"
     cluster.labels = {"n1": {}, "n2": {}}
-    cluster.make(finished(cluster.view, KUBECTL, HOME, done=True))
+    cluster.make(finished(cluster.view, KUBECTL, NODE, HOME, done=True))
     assert cluster.seen() == in_ipvs(before)
 
 
 def test_a_roll_that_came_to_nothing_leaves_nothing(cluster: Cluster) -> None:
     before = cluster.seen()
     cluster.make(prepared(cluster.view, KUBECTL, NODE, CANARY))
-    cluster.make(finished(cluster.view, KUBECTL, CANARY, done=False))
+    cluster.make(finished(cluster.view, KUBECTL, NODE, CANARY, done=False))
     assert cluster.seen() == before
 
 
@@ -132,7 +132,7 @@ def test_as_long_as_a_node_is_not_the_originals_the_second_stays(
 ) -> None:
     cluster.make(prepared(cluster.view, KUBECTL, NODE, CANARY))
     cluster.labels["n1"] = {LABEL: label}
-    cluster.make(finished(cluster.view, KUBECTL, CANARY, done=False))
+    cluster.make(finished(cluster.view, KUBECTL, NODE, CANARY, done=False))
     assert ("DaemonSet", SECOND) in cluster.objects
     assert not cluster_objects.all_by_second(cluster.view)
 
@@ -161,7 +161,7 @@ def test_the_recreating_way_keeps_the_mode_only_where_it_came_to_its_end(
     assert cluster.view.daemon_sets[ORIGINAL].strategy == "OnDelete"
     assert KEPT in cluster.view.config_maps[ORIGINAL].annotations
     assert prepared(cluster.view, KUBECTL, NODE, RECREATE) == []
-    cluster.make(finished(cluster.view, KUBECTL, RECREATE, done=done))
+    cluster.make(finished(cluster.view, KUBECTL, NODE, RECREATE, done=done))
     assert cluster.seen() == (in_ipvs(before) if done else before)
 
 
@@ -172,6 +172,28 @@ def test_a_text_that_somebody_changed_meanwhile_is_not_written_over(cluster: Clu
         prepared(cluster.view, KUBECTL, NODE, RECREATE)
 
 
+def test_what_somebody_wrote_meanwhile_is_theirs_also_at_the_end(cluster: Cluster) -> None:
+    cluster.make(prepared(cluster.view, KUBECTL, NODE, RECREATE))
+    text = cluster.objects["ConfigMap", ORIGINAL]["data"]["config.conf"] + "# mine\n"
+    cluster.objects["ConfigMap", ORIGINAL]["data"]["config.conf"] = text
+    cluster.make(finished(cluster.view, KUBECTL, NODE, RECREATE, done=False))
+    assert cluster.view.config_maps[ORIGINAL].config == text
+    assert KEPT not in cluster.view.config_maps[ORIGINAL].annotations
+
+
+def test_the_originals_own_update_is_waited_for_where_its_template_was_another(
+    cluster: Cluster,
+) -> None:
+    def waits(aim: Aim) -> int:
+        return len(renewing(cluster.view, KUBECTL, aim))
+
+    assert waits(CANARY) == 0
+    cluster.make(prepared(cluster.view, KUBECTL, NODE, CANARY))
+    assert (waits(CANARY), waits(RECREATE)) == (1, 0)
+    cluster.labels["n1"] = {LABEL: HERE}
+    assert waits(CANARY) == 0
+
+
 # --- the lock, and others -------------------------------------------------------------------
 
 
@@ -180,7 +202,7 @@ def test_another_rolls_lock_is_heeded_and_never_given_back(cluster: Cluster, aim
     cluster.make(prepared(cluster.view, KUBECTL, NODE, replace(aim, lock=OTHER)))
     with pytest.raises(LockHeld, match=OTHER):
         prepared(cluster.view, KUBECTL, NODE, aim)
-    cluster.make(finished(cluster.view, KUBECTL, aim, done=False))
+    cluster.make(finished(cluster.view, KUBECTL, NODE, aim, done=False))
     assert ("Lease", "nodeprep-switch") in cluster.objects
 
 

@@ -82,12 +82,31 @@ def test_the_node_keeps_and_bridges_before_its_pod_is_exchanged_and_waits_after_
     after = ["sources"] if (gone, to) == ("ipvs", "iptables") else []
     changes = KIND.changes("switch", NODE, facts_in(gone, view(gone)), aim(to))
     assert places(changes) == [
+        *["cluster: cluster"] * 2,
         *on_node("keep", "arm", *bridge),
         *["cluster: cluster"] * 4,
-        *on_node("another", "sync", *after),
+        *on_node("renew", "another", "renew", "sync", *after),
     ]  # fmt: skip
     exchanged = [change.summary for change in changes if change.place == "cluster"]
-    assert exchanged[-2:] == ["arm the cluster's dead man's switch", "exchange the pod of n1"]
+    renewed = "renew the cluster's dead man's switch"
+    assert exchanged[-3:] == [renewed, "exchange the pod of n1", renewed]
+
+
+def test_a_node_is_drained_before_anything_of_it_is_armed() -> None:
+    changes = KIND.changes("switch", NODE, facts_in("iptables", view()), aim("ipvs", drain=60))
+    summaries = [change.summary for change in changes]
+    assert summaries.index("drain n1") < summaries.index("arm the dead man's switch")
+    assert "drain 60" in str(changes[summaries.index("drain n1")].action)
+
+
+def test_both_halves_end_before_what_is_kept_goes() -> None:
+    facts = facts_in("ipvs", view(), {RECORD: kept("armed", "iptables")})
+    changes = KIND.changes("settle", NODE, facts, aim("ipvs"))
+    assert places(changes) == [
+        *["cluster: cluster"] * 2, *on_node("disarm"), *["cluster: cluster"] * 2,
+    ]  # fmt: skip
+    ends = [str(change.action) for change in changes if change.place == "cluster"]
+    assert ends[1::2] == ["stop_watch", "disarm"]
 
 
 @pytest.mark.parametrize("strategy", ["canary", "recreate"])
@@ -144,7 +163,16 @@ def test_the_bridge_stands_before_the_cluster_gives_the_old_pod_back() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_node_that_kept_nothing_has_nothing_to_do_after_the_switch(verb: Verb) -> None:
     facts = facts_in("ipvs", view("ipvs"))
-    assert KIND.changes(verb, NODE, facts, aim("ipvs")) == ()
+    # Only the drain may have come before: it is taken back.
+    left = ["cluster: cluster"] * 2 if verb == "back" else []
+    assert places(KIND.changes(verb, NODE, facts, aim("ipvs"))) == left
+
+
+def test_a_node_that_went_back_by_itself_is_followed_by_its_cluster() -> None:
+    facts = facts_in("iptables", view(), {RECORD: kept("back", "iptables")})
+    actions = [str(c.action) for c in KIND.changes("back", NODE, facts, aim("ipvs"))]
+    assert [action for action in actions if "give_back" in action and "disarm" not in action]
+    assert actions[-1] == "disarm"
 
 
 # --- gates ----------------------------------------------------------------------------------
@@ -200,6 +228,11 @@ def test_a_pod_that_is_not_there_or_a_lock_of_another_roll_keeps_it_from_beginni
     assert daemonset.needed(NODE, facts_in("iptables", view()), aim("ipvs", holder="eve")) == ()
     (missing,) = daemonset.needed(NODE, facts_in("iptables", view(pods=[])), aim("ipvs"))
     assert (missing.name, missing.status) == ("pod", Status.FAIL)
+    short = daemonset.needed(NODE, facts_in("iptables", view()), aim("ipvs", dead_man=100))
+    assert [finding.name for finding in short] == ["dead man's switch"]
+    # Somebody changed the ConfigMap, and this pod began before that: no label brings another.
+    (early,) = daemonset.needed(NODE, facts_in("iptables", view("ipvs")), aim("ipvs"))
+    assert "--strategy recreate" in early.hint
     locked = replace(view(), lease=lease_of("another"))
     (held,) = daemonset.needed(NODE, facts_in("iptables", locked), aim("ipvs"))
     assert (held.name, held.status) == ("in hand", Status.FAIL)

@@ -4,6 +4,7 @@ kubectl is a stand-in of a few lines that keeps a node's label, its pods and the
 files: what the real one does is seen in tests/e2e. The shell is every one that a node may have.
 """
 
+import fcntl
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,21 @@ from nodeprep.shell import Script
 from tests.shells import Machine, complaints
 
 RUN = "20261123T070000Z-0a1b2c"
-BY_LABEL = Exchange(run=RUN, node="node1", dead_man=0, old_pod="old", label="second", old_label="")
+BY_LABEL = Exchange(
+    run=RUN, node="node1", dead_man=3600, gate_limit=1, old_pod="old", label="second", old_label=""
+)
 BY_DELETION = Exchange(
-    run=RUN, node="node1", dead_man=0, old_pod="old", old_config="mode: a\n", new_config="mode: b\n"
+    run=RUN,
+    node="node1",
+    dead_man=3600,
+    gate_limit=1,
+    old_pod="old",
+    old_config="mode: a\n",
+    new_config="mode: b\n",
 )
 
 # A node's pods go a look after its label says that they should; those of the label's own come when
-# it is set. `--to` a patch's test fails where the text is another.
+# it is set.
 _KUBECTL = """\
 cd {folder} || exit
 while :; do case $1 in --namespace) shift 2 ;; --*) shift ;; *) break ;; esac; done
@@ -47,7 +56,7 @@ case $* in
     sed -i "/ $3\\$/d" pods
     echo "fresh kube-proxy-z" >>pods ;;
   "get configmap"*) cat config; printf @ ;;
-  "patch configmap"*) echo patch >>did; printf %s "$6" >patch ;;
+  "patch configmap"*) echo patch >>did; cat "$6" >patch ;;
   *) echo "unknown: $*" >&2; exit 1 ;;
 esac
 """
@@ -96,6 +105,7 @@ def host(machine: Machine) -> Host:
     made = Host(machine=replace(machine, path=f"{fakes}:{machine.path}"), folder=folder)
     made["label"], made["pods"], made["config"] = "", "old kube-proxy-a\n", "mode: b\n"
     made["off"] = ""
+    made.machine.work.mkdir(mode=0o700)
     return made
 
 
@@ -103,7 +113,7 @@ def host(machine: Machine) -> Host:
 
 
 def test_between_two_daemon_sets_a_node_is_without_a_pod(host: Host) -> None:
-    assert host.run(BY_LABEL, "exchange").endswith("fine\n")
+    assert host.run(BY_LABEL, "renew", "exchange").endswith("fine\n")
     assert host.did == ["label away", "label second"]
     assert host["label"] == "second"
     host.run(BY_LABEL, "give_back")
@@ -113,8 +123,8 @@ def test_between_two_daemon_sets_a_node_is_without_a_pod(host: Host) -> None:
 
 def test_no_other_pod_is_let_in_while_one_is_left(host: Host) -> None:
     host["stuck"] = ""
-    said = host.run(BY_LABEL, "exchange")
-    assert "still on node1: kube-proxy-a" in said
+    said = host.run(BY_LABEL, "renew", "exchange")
+    assert "after 1 s this pod of kube-proxy is still on node1: kube-proxy-a" in said
     assert "fine" not in said
     assert host.did == ["label away"]
 
@@ -128,7 +138,7 @@ def test_an_old_pod_that_never_left_is_taken_back_at_once(host: Host) -> None:
 @pytest.mark.parametrize("label", ["away", "second"])
 def test_begun_again_it_does_only_what_is_missing(host: Host, label: str) -> None:
     host["label"], host["pods"] = label, ""
-    assert host.run(BY_LABEL, "exchange").endswith("fine\n")
+    assert host.run(BY_LABEL, "renew", "exchange").endswith("fine\n")
     assert host.did == ([] if label == "second" else ["label second"])
 
 
@@ -137,12 +147,12 @@ def test_begun_again_it_does_only_what_is_missing(host: Host, label: str) -> Non
 
 def test_the_old_pod_is_deleted_once_and_no_other(host: Host) -> None:
     for _ in range(2):
-        assert host.run(BY_DELETION, "exchange").endswith("fine\n")
+        assert host.run(BY_DELETION, "renew", "exchange").endswith("fine\n")
     assert host.did == ["delete kube-proxy-a"]
 
 
 def test_the_way_back_has_the_old_text_first_and_then_another_pod(host: Host) -> None:
-    host.run(BY_DELETION, "exchange")
+    host.run(BY_DELETION, "renew", "exchange")
     assert host.run(BY_DELETION, "keep", "give_back").endswith("fine\n")
     assert host.did[1:] == ["patch", "delete kube-proxy-z"]
     assert json.loads(host["patch"]) == [
@@ -156,6 +166,14 @@ def test_a_text_that_is_not_ours_stays(host: Host, text: str) -> None:
     host["config"] = text
     assert host.run(BY_DELETION, "keep", "give_back").endswith("fine\n")
     assert "patch" not in host.did
+
+
+def test_what_was_given_back_is_not_deleted_again(host: Host) -> None:
+    for _ in range(2):
+        assert host.run(BY_DELETION, "keep", "give_back").endswith("fine\n")
+    host.run(BY_DELETION, "renew", "exchange")
+    host.run(BY_DELETION, "give_back", "give_back")
+    assert host.did == ["patch", "delete kube-proxy-a", "patch", "delete kube-proxy-z"]
 
 
 def test_a_pod_that_was_never_exchanged_is_not_deleted_on_the_way_back(host: Host) -> None:
@@ -179,15 +197,44 @@ def test_what_somebody_else_cordoned_stays_so(host: Host) -> None:
     assert host.did == ["drain"]
 
 
+# --- who may be at work ---------------------------------------------------------------------
+
+
+def test_nothing_is_exchanged_for_a_roll_whose_time_has_passed(host: Host) -> None:
+    said = host.run(BY_LABEL, "keep", "exchange")
+    assert "not armed any more" in said
+    host.run(replace(BY_LABEL, run="another"), "keep", "renew")
+    assert "not armed any more" in host.run(BY_LABEL, "exchange")
+    assert host.did == []
+
+
+def test_two_scripts_are_never_at_work_on_one_node(host: Host) -> None:
+    lock = host.machine.state / "cluster" / RUN / "node1" / "lock"
+    assert host.run(BY_LABEL, "keep", "renew").endswith("fine\n")
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        said = host.run(BY_LABEL, "exchange")
+    assert "another script of this roll is at work on node1" in said
+    assert host.did == []
+
+
+def test_an_operators_own_machine_needs_no_root(host: Host) -> None:
+    own = replace(BY_LABEL, guarded=False)
+    host.machine.work.rmdir()
+    assert host.run(own, "keep", "renew", "exchange", "stop_watch", "disarm").endswith("fine\n")
+    assert host.did == ["label away", "label second"]
+    assert not host.machine.work.exists()
+
+
 # --- the dead man's switch ------------------------------------------------------------------
 
 
 def test_the_dead_mans_switch_gives_the_old_pod_back_when_its_time_has_passed(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "LATER", 0)
-    host.machine.work.mkdir(mode=0o700)
-    assert host.run(BY_LABEL, "keep", "exchange", "renew").endswith("fine\n")
+    monkeypatch.setattr(exchange, "LATER", 1)
+    job = replace(BY_LABEL, dead_man=0)
+    assert host.run(job, "keep", "renew", "exchange").endswith("fine\n")
     deadline = host.machine.work / "cluster" / "node1"
     for _ in range(200):
         if not deadline.exists():
@@ -198,9 +245,7 @@ def test_the_dead_mans_switch_gives_the_old_pod_back_when_its_time_has_passed(
 
 
 def test_disarmed_it_does_nothing_and_leaves_nothing(host: Host) -> None:
-    host.machine.work.mkdir(mode=0o700)
-    job = replace(BY_LABEL, dead_man=3600)
-    assert host.run(job, "keep", "renew", "disarm").endswith("fine\n")
+    assert host.run(BY_LABEL, "keep", "renew", "disarm").endswith("fine\n")
     assert not (host.machine.work / "cluster" / "node1").exists()
     assert not (host.machine.state / "cluster" / RUN / "node1").exists()
     assert host.did == []
