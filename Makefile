@@ -21,7 +21,9 @@ define install
   DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -q -y install --no-install-recommends $(1)
 endef
 
-.PHONY: demo demo-switch bench test check fmt lock lab-packages test-packages clean
+END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo demo-switch bench test test-long check fmt lock lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -34,7 +36,11 @@ bench: $(STAMP) lab-packages
 	$(BIN)/python bench/switch_gap.py
 
 test: test-packages check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m lab
+	$(BIN)/pytest $(END_TO_END) -m "lab and not long"
+
+# What `make test` leaves out to keep within half an hour on two cores.
+test-long: test-packages $(STAMP)
+	$(BIN)/pytest $(END_TO_END) -m "lab and long"
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

@@ -89,6 +89,10 @@ def runs(*, unlock: str | None) -> None:
         path = journal.find(folder, unlock)
         journal.unlock(folder, journal.read(path)[0].fields["cluster"], path.stem)
         click.echo(f"{path.stem} is given up; its nodes, if any is in hand, go back by themselves")
+        if any(
+            fields.get("cluster_node") for fields in journal.read(path)[0].fields["aims"].values()
+        ):
+            click.echo("the cluster's lock: kubectl -n kube-system delete lease nodeprep-switch")
         return
     for one in journal.runs(folder):
         stages = ", ".join(f"{count} {stage}" for stage, count in sorted(one.stages.items()))

@@ -11,14 +11,13 @@ that nodeprep does not know is lost, and a change of somebody else's in between 
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from nodeprep.errors import UsageError
 from nodeprep.kubernetes import config_text
 from nodeprep.kubernetes.config_text import Settings
-from nodeprep.kubernetes.view import APP, ORIGINAL, RUN, SECOND, DaemonSet, Object, View
+from nodeprep.kubernetes.view import APP, ORIGINAL, RUN, SECOND, Object
 
 LABEL = "nodeprep.io/kube-proxy"
 """The label of a node that the original does not serve, whatever its value."""
@@ -41,7 +40,6 @@ _NOT_COPIED = (
     "kubeadm.kubernetes.io/component-config.hash",
     KEPT,
 )
-_OF_THE_CONTROLLER = frozenset({"deprecated.daemonset.template.generation"})
 
 _KEEPS_AWAY = {"key": LABEL, "operator": "DoesNotExist"}
 
@@ -256,107 +254,7 @@ def _read_kept(document: Object) -> dict[str, Any]:
         name = document["metadata"]["name"]
         raise UsageError(
             f"the annotation {KEPT} of the DaemonSet {name} cannot be read",
-            hint="a copy of the DaemonSet is kept with the roll: see `nodeprep rolls`",
+            hint=f"kubectl -n kube-system get daemonset {name} -o yaml; it is JSON with what the "
+            "changed fields were before",
         )
     return kept
-
-
-# --- somebody else's changes ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """The objects as nodeprep last saw or wrote them, by name."""
-
-    daemon_sets: Mapping[str, Object] = field(default_factory=dict)
-    config_maps: Mapping[str, Object] = field(default_factory=dict)
-
-
-def changed_by_others(view: View, expected: Expected) -> list[str]:
-    """Return in words what is no longer as it should be; empty where all of it is.
-
-    A ``kubeadm upgrade`` writes its own DaemonSet over the one that is there: affinity, annotations
-    and strategy of ours are gone then, and mostly the image is another.
-    """
-    return [
-        *(
-            words
-            for name, wanted in expected.daemon_sets.items()
-            for words in _of_daemon_set(name, wanted, view.daemon_sets.get(name))
-        ),
-        *(
-            words
-            for name, wanted in expected.config_maps.items()
-            for words in _of_config_map(
-                name,
-                wanted,
-                view.config_maps[name].raw if name in view.config_maps else None,
-            )
-        ),
-    ]
-
-
-def _of_daemon_set(name: str, wanted: Object, seen: DaemonSet | None) -> Iterator[str]:
-    if seen is None:
-        yield f"the DaemonSet {name} is gone"
-        return
-    if _settled(wanted) == _settled(seen.raw):
-        return
-    told = list(_named_changes(wanted, seen.raw))
-    yield from (f"the DaemonSet {name}: {each}" for each in told or ["other fields have changed"])
-
-
-def _named_changes(wanted: Object, seen: Object) -> Iterator[str]:
-    before, after = _settled(wanted), _settled(seen)
-    pods = [each["spec"]["template"]["spec"] for each in (before, after)]
-    images = [[c.get("image") for c in pod.get("containers") or ()] for pod in pods]
-    if images[0] != images[1]:
-        yield f"the image is {' '.join(images[1])}, and was {' '.join(images[0])}"
-    if is_held(wanted) and not is_held(seen):
-        yield "nodeprep's annotation is gone"
-    if pods[0].get("affinity") != pods[1].get("affinity"):
-        yield "the affinity is another"
-    strategies = [
-        each["spec"].get("updateStrategy", {}).get("type", "") for each in (before, after)
-    ]
-    if strategies[0] != strategies[1]:
-        yield f"the update strategy is {strategies[1]}, and was {strategies[0]}"
-    rest = [
-        {key: value for key, value in pod.items() if key not in {"affinity", "containers"}}
-        for pod in pods
-    ]
-    commands = [[{**c, "image": ""} for c in pod.get("containers") or ()] for pod in pods]
-    if rest[0] != rest[1] or commands[0] != commands[1]:
-        yield "the template of its pods is another"
-
-
-def _of_config_map(name: str, wanted: Object, seen: Object | None) -> Iterator[str]:
-    if seen is None:
-        yield f"the ConfigMap {name} is gone"
-        return
-    before, after = (dict(each.get("data") or {}) for each in (wanted, seen))
-    keys = sorted(key for key in before.keys() | after if before.get(key) != after.get(key))
-    yield from (f"the ConfigMap {name}: {key} has changed" for key in keys)
-
-
-def _settled(document: Object) -> Object:
-    """Return an object without what the API server and its controllers write into it."""
-    document = copy.deepcopy(document)
-    document.pop("status", None)
-    metadata = document["metadata"]
-    for key in _OF_THE_SERVER:
-        metadata.pop(key, None)
-    metadata["annotations"] = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if key not in _OF_THE_CONTROLLER
-    }
-    settled: Object = _without_nothing(document)
-    return settled
-
-
-def _without_nothing(value: Any) -> Any:
-    if isinstance(value, dict):
-        inner = {key: _without_nothing(each) for key, each in value.items()}
-        return {key: each for key, each in inner.items() if each not in (None, {}, [])}
-    return [_without_nothing(each) for each in value] if isinstance(value, list) else value

@@ -61,7 +61,7 @@ class Kubectl:
     def replace(self, document: Mapping[str, Any]) -> Script:
         """Return a command that puts ``document`` in the place of the object of its name.
 
-        The API server refuses it (see :func:`is_conflict`) where the object is no longer the one
+        The API server refuses it where the object is no longer the one
         of ``metadata.resourceVersion``. Raises ValueError where the document has none: it would
         overwrite whatever is there.
         """
@@ -117,13 +117,3 @@ def _given(document: Mapping[str, Any], command: str) -> Script:
     # else may hold a token.
     text = Secret(json.dumps(document, ensure_ascii=True, separators=(",", ":")))
     return Script("printf %s ") + quote(text) + f" |\n  {command}"
-
-
-def is_conflict(said: str) -> bool:
-    """Tell whether kubectl said that the object had been changed, or made, by somebody else."""
-    return "(Conflict)" in said or "(AlreadyExists)" in said
-
-
-def is_absent(said: str) -> bool:
-    """Tell whether kubectl said that there is no such object."""
-    return "(NotFound)" in said

@@ -57,16 +57,9 @@ def taken(lease: Lease, holder: str, run: str, now: datetime) -> Object:
     return raw
 
 
-def renewed(lease: Lease, now: datetime) -> Object:
-    """Return the Lease with a new time of renewal, to replace it as it was seen."""
-    raw: dict[str, Any] = copy.deepcopy(lease.raw)
-    raw.setdefault("spec", {})["renewTime"] = _time(now)
-    return raw
-
-
 def told(lease: Lease) -> str:
     """Return in words who has the lock."""
-    since = f", renewed at {lease.raw['spec']['renewTime']}" if lease.renewed else ""
+    since = f", since {lease.raw['spec']['renewTime']}" if lease.renewed else ""
     return f"{lease.holder or 'nobody'} for the run {lease.run or 'of no name'}{since}"
 
 

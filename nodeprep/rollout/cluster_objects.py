@@ -282,13 +282,13 @@ def _without_second(state: View, kubectl: Kubectl) -> Iterator[Change]:
     for kind, objects in (("daemonset", state.daemon_sets), ("configmap", state.config_maps)):
         found = objects.get(SECOND)
         if found is not None and found.labels.get(MANAGED_BY[0]) == MANAGED_BY[1]:
-            command = kubectl.system("delete", kind, SECOND, "--ignore-not-found")
+            command = kubectl.system("delete", kind, SECOND, "--ignore-not-found", "--wait=false")
             yield _step(f"take the {kind} {SECOND} away", Script(command))
 
 
 def _unlocked(state: View, kubectl: Kubectl, aim: Aim) -> Iterator[Change]:
     if lease.standing(state.lease, aim.lock) == "ours":
-        command = kubectl.system("delete", "lease", LEASE, "--ignore-not-found")
+        command = kubectl.system("delete", "lease", LEASE, "--ignore-not-found", "--wait=false")
         yield _step("give the cluster's lock back", Script(command))
 
 

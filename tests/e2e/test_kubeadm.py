@@ -61,6 +61,7 @@ def test_the_recreating_way_killed_at_its_effects_is_resumed_and_loses_nothing(
     assert objects(fleet[0]) == in_mode(before, "ipvs", "iptables")
 
 
+@pytest.mark.long
 def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
     fleet: tuple[Operator, ...],
 ) -> None:

@@ -18,7 +18,7 @@ from nodeprep.rollout.machine import FORWARD
 from tests.e2e.operator_of import Operator, run
 from tests.e2e.serving import CONFIG, QUICK, is_clean, killed, load, nodeprep_runs, words
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 MINUTES = 4
 
 EVERY_EFFECT = os.environ.get("NODEPREP_EVERY_EFFECT") == "1"

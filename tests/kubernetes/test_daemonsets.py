@@ -9,15 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeprep.errors import UsageError
-from nodeprep.kubernetes import daemonsets
 from nodeprep.kubernetes.config_text import Settings, read
 from nodeprep.kubernetes.daemonsets import (
     AWAY,
     HERE,
     KEPT,
     LABEL,
-    Expected,
-    changed_by_others,
     held,
     kept_away,
     restored,
@@ -230,60 +227,3 @@ def test_an_annotation_that_cannot_be_read_is_refused() -> None:
         broken["metadata"]["annotations"][KEPT] = text
         with pytest.raises(UsageError, match=r"nodeprep\.io/kept"):
             restored(broken)
-
-
-# --- somebody else's changes ----------------------------------------------------------------
-
-
-def changes(wanted: Object, seen: Object) -> list[str]:
-    expected = Expected(daemon_sets={"kube-proxy": wanted})
-    return changed_by_others(samples.view(objects=[seen]), expected)
-
-
-def test_what_the_api_server_writes_itself_is_no_change() -> None:
-    wanted = kept_away(samples.daemon_set(), RUN)
-    seen = copy.deepcopy(wanted)
-    seen["metadata"] |= {"resourceVersion": "9", "generation": 7, "managedFields": [{}]}
-    seen["metadata"]["annotations"]["deprecated.daemonset.template.generation"] = "7"
-    seen["status"]["observedGeneration"] = 7
-    del seen["spec"]["template"]["metadata"]["creationTimestamp"]
-    assert changes(wanted, seen) == []
-
-
-def test_an_upgrade_by_kubeadm_is_noticed() -> None:
-    ours, upgraded = samples.daemon_set(), samples.daemon_set()
-    ours["spec"]["template"]["spec"]["containers"][0]["image"] = "kube-proxy:v1.34.1"
-    upgraded["spec"]["template"]["spec"]["containers"][0]["image"] = "kube-proxy:v1.35.0"
-    assert changes(kept_away(ours, RUN), upgraded) == [
-        "the DaemonSet kube-proxy: the image is kube-proxy:v1.35.0, and was kube-proxy:v1.34.1",
-        "the DaemonSet kube-proxy: nodeprep's annotation is gone",
-        "the DaemonSet kube-proxy: the affinity is another",
-        "the DaemonSet kube-proxy: the update strategy is RollingUpdate, and was OnDelete",
-    ]
-
-
-def test_other_changes_are_told_too() -> None:
-    wanted = samples.daemon_set()
-    labelled, volume = copy.deepcopy(wanted), copy.deepcopy(wanted)
-    labelled["metadata"]["labels"]["more"] = "yes"
-    volume["spec"]["template"]["spec"]["hostPID"] = True
-    assert changes(wanted, labelled) == ["the DaemonSet kube-proxy: other fields have changed"]
-    assert changes(wanted, volume) == [
-        "the DaemonSet kube-proxy: the template of its pods is another"
-    ]
-
-
-def test_what_is_gone_and_what_a_config_map_says_otherwise_is_told() -> None:
-    config = samples.config_map()
-    expected = Expected(
-        daemon_sets={"kube-proxy": samples.daemon_set()}, config_maps={"kube-proxy": config}
-    )
-    assert changed_by_others(samples.view(), expected) == [
-        "the DaemonSet kube-proxy is gone",
-        "the ConfigMap kube-proxy is gone",
-    ]
-    edited = daemonsets.edited_config_map(config, Settings(mode="ipvs"))
-    seen = samples.view(objects=[samples.daemon_set(), edited])
-    assert changed_by_others(seen, expected) == [
-        "the ConfigMap kube-proxy: config.conf has changed"
-    ]

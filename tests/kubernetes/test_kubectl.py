@@ -3,7 +3,7 @@
 import pytest
 
 from nodeprep.errors import UsageError
-from nodeprep.kubernetes.kubectl import Kubectl, chosen, is_absent, is_conflict
+from nodeprep.kubernetes.kubectl import Kubectl, chosen
 from nodeprep.model import Inventory, KubectlChoice, Node
 from tests import shells
 from tests.kubernetes import samples
@@ -41,13 +41,6 @@ def test_an_object_is_replaced_at_its_own_place_so_that_kubectl_adds_nothing() -
     for place, document in places.items():
         command = Kubectl().replace(document).reveal().rpartition("|")[2]
         assert f"replace --raw {place} -f -" in command
-
-
-def test_what_kubectl_says_of_a_refusal_is_known() -> None:
-    assert is_conflict("Error from server (Conflict): error when replacing: Operation cannot be")
-    assert is_conflict('Error from server (AlreadyExists): leases "x" already exists')
-    assert not is_conflict('Error from server (NotFound): leases "x" not found')
-    assert is_absent('Error from server (NotFound): leases "x" not found')
 
 
 # --- which one ------------------------------------------------------------------------------

@@ -55,14 +55,6 @@ def test_one_that_was_emptied_is_free_and_is_taken_as_it_was_seen() -> None:
     assert lease.standing(seen(taken), "run-2") == "ours"
 
 
-def test_renewing_changes_the_time_alone() -> None:
+def test_who_has_it_is_told_with_the_time() -> None:
     held = seen(lease.new("ann@host", "run-1", NOW))
-    later = lease.renewed(held, NOW + timedelta(seconds=1))
-    assert later["spec"].pop("renewTime") == "2026-01-02T03:04:06.678901Z"
-    assert later["spec"] == {
-        key: value for key, value in held.raw["spec"].items() if key != "renewTime"
-    }
-    assert later["metadata"] == held.raw["metadata"]
-    assert lease.told(held) == (
-        "ann@host for the run run-1, renewed at 2026-01-02T03:04:05.678901Z"
-    )
+    assert lease.told(held) == "ann@host for the run run-1, since 2026-01-02T03:04:05.678901Z"
