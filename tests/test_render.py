@@ -35,6 +35,7 @@ def test_every_template_is_found_where_the_package_looks() -> None:
         "nodeprep-ipsets.service.j2",
         "networkd.conf.j2",
         "networkmanager.conf.j2",
+        "rbac.yaml",
         "sysctl.conf.j2",
         "unmanaged.network.j2",
     }
