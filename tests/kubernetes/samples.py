@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ STARTED = "2026-03-01T00:00:00Z"
 
 def manifests(release: str) -> dict[str, Object]:
     """Return what kubeadm applies, by kind."""
+    return copy.deepcopy(_manifests(release))
+
+
+@cache
+def _manifests(release: str) -> dict[str, Object]:
     text = MANIFESTS[release].read_text()
     return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
