@@ -8,7 +8,12 @@ Everything in this room is pure: it decides, and writes the scripts that nodes r
     machine     what is done next, after each thing that happened
     replay      where a roll goes on that was cut short
     switching   the contract: what "switch this node" means for one kind of cluster
-    systemd     its first keeper: kube-proxy as a systemd unit
+    node_steps  the node's own half of each verb, the same for both kinds
+    systemd     kube-proxy as a systemd unit
+    daemonset   kube-proxy as kubeadm's DaemonSet
+    exchange    the cluster's half: a node's pod is exchanged, and given back
+    cluster_objects  what the cluster has while a roll lasts, and what is left of it: nothing
+    proxy_process  which process is kube-proxy on a node, and how another one comes
     way_back    what a node keeps before it is switched, and how it returns by itself
     bridge      services kept alive while kube-proxy cleans before its first sync
     sources     the node's own connections, made independent of kube-ipvs0 before it goes

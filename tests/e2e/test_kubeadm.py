@@ -18,7 +18,7 @@ from nodeprep.rollout.machine import FORWARD
 from tests.e2e.operator_of import Operator, run
 from tests.e2e.serving import is_clean, killed, load, nodeprep_runs, words, write_wishes
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 MINUTES = 9
 
 EVERY_EFFECT = os.environ.get("NODEPREP_EVERY_EFFECT") == "1"
@@ -61,7 +61,6 @@ def test_the_recreating_way_killed_at_its_effects_is_resumed_and_loses_nothing(
     assert objects(fleet[0]) == in_mode(before, "ipvs", "iptables")
 
 
-@pytest.mark.long
 def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
     fleet: tuple[Operator, ...],
 ) -> None:
