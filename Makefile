@@ -1,5 +1,5 @@
 # `make demo` and `make test` do everything on a fresh Debian 12 machine, as root or with sudo.
-# `make check` needs no virtual node and takes seconds.
+# `make check` needs no virtual node and takes minutes.
 
 PYTHON ?= python3
 VENV := .venv

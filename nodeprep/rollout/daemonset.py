@@ -86,14 +86,7 @@ class InCluster:
         gone = current(facts)
         if gone is None:
             return ()
-        trip = Trip(
-            run=aim.run,
-            gone=gone,
-            to=aim.to,
-            paths=(),
-            gate_limit=aim.gate_limit,
-            dead_man=aim.dead_man,
-        )
+        trip = node_steps.trip(aim, gone)
         if verb == "switch":
             return self._switch(node, facts, aim, trip)
         steps = with_library(node, trip, node_steps.later(verb, facts, trip))

@@ -25,6 +25,18 @@ def current(facts: Facts) -> Mode | None:
     return mode if mode in ("iptables", "ipvs", "nftables") else None  # type: ignore[return-value]
 
 
+def trip(aim: Aim, gone: Mode, paths: tuple[str, ...] = ()) -> Trip:
+    """Return the way of a node from ``gone`` to where its aim says; ``paths`` may be written."""
+    return Trip(
+        run=aim.run,
+        gone=gone,
+        to=aim.to,
+        paths=paths,
+        gate_limit=aim.gate_limit,
+        dead_man=aim.dead_man,
+    )
+
+
 def step(summary: str, subject: str, action: Script | str) -> Change:
     """Return a step that is made on the node."""
     script = action if isinstance(action, Script) else Script(action)

@@ -46,14 +46,7 @@ class Systemd:
         gone = current(facts)
         if gone is None:
             return ()
-        trip = Trip(
-            run=aim.run,
-            gone=gone,
-            to=aim.to,
-            paths=kube_proxy.paths(node)[:2],
-            gate_limit=aim.gate_limit,
-            dead_man=aim.dead_man,
-        )
+        trip = node_steps.trip(aim, gone, kube_proxy.paths(node)[:2])
         if verb == "switch":
             steps = _switch(aimed(node, aim.to), facts, aim, trip)
         else:
