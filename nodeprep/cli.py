@@ -150,10 +150,13 @@ _HOW = (
 @on_nodes
 def facts(**given: Any) -> None:
     """Show what the nodes say of themselves; change nothing."""
+    import dataclasses
+
     from nodeprep import runner
 
     with session(given) as (_, nodes, options):
-        outcomes = collect(runner.verify_nodes(nodes, options), nodes, "facts")
+        kept = dataclasses.replace(options, keep_facts=True)
+        outcomes = collect(runner.verify_nodes(nodes, kept), nodes, "facts")
         _show("facts", outcomes, given["output"], runner.exit_code(outcomes, wanted=_always))
 
 

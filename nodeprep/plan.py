@@ -7,7 +7,7 @@ that has changed since can never be acted on. No secret is in it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from nodeprep import __version__
@@ -20,24 +20,33 @@ FORMAT = "nodeprep plan 1"
 
 def changes(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Change, ...]:
     """Return the steps from ``facts`` to what ``node`` should be, in the order of the story."""
-    return tuple(change for change, waits in _steps(node, facts, topics) if not waits)
+    return tuple(
+        change
+        for at, topic in enumerate(topics)
+        for change in topic.changes(node, facts)
+        if not (change.disruptive and _is_broken(node, facts, topics[:at]))
+    )
 
 
-def withheld(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Change, ...]:
+def _is_broken(node: Node, facts: Facts, topics: Sequence[Topic]) -> bool:
+    return any(beyond_mending(found) for topic in topics for found in topic.findings(node, facts))
+
+
+def withheld(
+    node: Node, facts: Facts, told: Iterable[tuple[Topic, Sequence[Finding]]]
+) -> tuple[Change, ...]:
     """Return the steps that wait for something that is beyond mending here.
 
     A running kube-proxy is not restarted into a mode that its node cannot run, and what it would
-    be restarted for is not written either.
+    be restarted for is not written either. ``told`` are the topics of the story in its order, each
+    with its findings.
     """
-    return tuple(change for change, waits in _steps(node, facts, topics) if waits)
-
-
-def _steps(node: Node, facts: Facts, topics: Sequence[Topic]) -> Iterator[tuple[Change, bool]]:
-    broken = False
-    for topic in topics:
-        for change in topic.changes(node, facts):
-            yield change, broken and change.disruptive
-        broken = broken or any(map(beyond_mending, topic.findings(node, facts)))
+    steps, broken = [], False
+    for topic, findings in told:
+        # Most nodes lack nothing, and their steps need not be known to say so.
+        steps += [c for c in topic.changes(node, facts) if c.disruptive] if broken else []
+        broken = broken or any(map(beyond_mending, findings))
+    return tuple(steps)
 
 
 def beyond_mending(finding: Finding) -> bool:
@@ -108,13 +117,22 @@ def expect(plan: Mapping[str, Any], node: Node, fresh: Sequence[Change]) -> None
         )
 
 
-def knows(plan: Mapping[str, Any], node: Node) -> None:
-    """Raise StalePlan where ``node`` gave no answer when the plan was made."""
-    if node.name not in plan["nodes"]:
-        raise StalePlan(
-            "it is not in the plan: it did not answer when the plan was made",
-            hint=f"nodeprep plan --limit {node.name}",
-        )
+def knows(plan: Mapping[str, Any], node: Node) -> bool:
+    """Tell whether ``node`` gave an answer when the plan was made."""
+    return node.name in plan["nodes"]
+
+
+def not_in_it(node: Node) -> StalePlan:
+    """Return the error of a node that a saved plan does not know."""
+    return StalePlan(
+        "it is not in the plan: it did not answer when the plan was made",
+        hint=f"nodeprep plan --limit {node.name}",
+    )
+
+
+def narrowed(plan: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """Return what ``expect`` needs of a plan for these nodes alone."""
+    return {"nodes": {name: plan["nodes"][name] for name in names if name in plan["nodes"]}}
 
 
 def _digest(body: Mapping[str, Any]) -> str:

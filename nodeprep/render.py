@@ -46,6 +46,7 @@ def _environment() -> Environment:
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(template_folder()),
         undefined=StrictUndefined,
+        auto_reload=False,  # a file that is asked for again is not looked at again
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import click
 
-from nodeprep import console, rolling, runner
+from nodeprep import console, rolling, runner, visits
 from nodeprep.errors import NodeFailed, UsageError
 from nodeprep.kubernetes.daemonsets import LABEL
 from nodeprep.kubernetes.matching import match
@@ -50,7 +50,7 @@ class Cluster:
     def look(self) -> Facts:
         """Return what kubectl says now. Raises Unreachable, or FactError with its words."""
         with connect(self.node, self.options.limits, self.options.passwords) as session:
-            return runner.read(self.node, session, (self.kind.question(),), self.options.limits)
+            return visits.read(self.node, session, (self.kind.question(),), self.options.limits)
 
     def prepare(self, node: Node, aim: Aim) -> None:
         """Make what the roll needs before its first node. Raises NodeFailed, LockHeld."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from nodeprep import cli, console, inventory, journal, rolling, runner
+from nodeprep import cli, console, inventory, journal, rolling, runner, visits
 from nodeprep.apply import Run
 from nodeprep.errors import (
     Interrupted,
@@ -378,7 +378,7 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
     hands = {
         node.name: rolling.Hand(
             contact=rolling.Contact(
-                node=runner.with_kubeconfig(node),
+                node=visits.with_kubeconfig(node),
                 limits=options.limits,
                 passwords=options.passwords,
             ),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 
-from nodeprep import apply, runner
+from nodeprep import apply, runner, visits
 from nodeprep.errors import (
     FactError,
     HostKeyRefused,
@@ -92,7 +92,7 @@ def look(
             *kind.topics("switch", aim, planned=True),
             preflight,
         )
-        facts = runner.read(node, session, topics, options.limits).joined(cluster)
+        facts = visits.read(node, session, topics, options.limits).joined(cluster)
         done = preflight.already(node, facts, aim)
         findings = () if done else preflight.judged(node, facts, aim, ignored)
         return Outcome(node=node, facts=facts, findings=findings)
@@ -235,7 +235,7 @@ class _Attempt:
     def _read(self, verb: Verb | None = None) -> Facts:
         hand, planned = self.hand, self.verb == "switch"
         topics = hand.kind.topics(verb or self.verb, hand.aim, planned=planned)
-        facts = runner.read(hand.node, hand.contact.open(), topics, hand.contact.limits)
+        facts = visits.read(hand.node, hand.contact.open(), topics, hand.contact.limits)
         return self._seen(facts.joined(self._read_cluster(verb, planned=planned)))
 
     def _read_cluster(self, verb: Verb | None = None, *, planned: bool = False) -> Facts:
@@ -243,7 +243,7 @@ class _Attempt:
         topics = hand.kind.cluster_topics(verb or self.verb, hand.aim, planned=planned)
         if hand.cluster is None or not topics:
             return Facts({})
-        return runner.read(hand.node, hand.cluster.open(), topics, hand.cluster.limits)
+        return visits.read(hand.node, hand.cluster.open(), topics, hand.cluster.limits)
 
     def _seen(self, facts: Facts) -> Facts:
         self.hand.contact.latest = facts
@@ -279,7 +279,7 @@ class _Attempt:
         session, limits = hand.contact.open(), replace(hand.contact.limits, apply=wait)
         self.sent = True
         try:
-            outcome = runner.change(
+            outcome = visits.change(
                 hand.node, session, changes, topics=topics, run=hand.run, limits=limits
             )
         except (LockHeld, StalePlan):

@@ -45,7 +45,7 @@ def rules(context: click.Context, /, *, part: str, **given: Any) -> None:
         return
     topic = ruleset.Listing(query=dataclasses.replace(_query(given), text=part))
     with cli.session(given) as (_, nodes, options):
-        asked = dataclasses.replace(options, instead=(topic,))
+        asked = dataclasses.replace(options, instead=(topic,), keep_facts=True)
         outcomes = cli.collect(runner.verify_nodes(nodes, asked), nodes, "rules")
         code = runner.exit_code(outcomes, wanted=lambda _: True)
         _show("rules", outcomes, given["output"], code, report.listed)
@@ -82,7 +82,7 @@ def remove(context: click.Context, /, *, words: tuple[str, ...], comment: str, *
     given = _with_those_before(context, own)
     topic = ruleset.removal(_wanted(words, comment, _query(given)))
     with cli.session(given) as (loaded, nodes, options):
-        asked = dataclasses.replace(options, instead=(topic,))
+        asked = dataclasses.replace(options, instead=(topic,), keep_facts=True)
         seen = cli.collect(runner.plan_nodes(nodes, asked), nodes, "rules")
         _refuse(seen, topic, several=given["several"], theirs=given["theirs"])
         meant = [outcome.node for outcome in seen if outcome.changes]

@@ -12,36 +12,40 @@ import itertools
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from nodeprep import apply as apply_
-from nodeprep import cluster_steps, executors, plan, probe, story, verify
-from nodeprep.dataplane import judging
+from nodeprep import cluster_steps, executors, plan, story, verify
 from nodeprep.errors import (
-    DeadlinePassed,
     FactError,
-    LoginRefused,
-    NodeFailed,
     NodeprepError,
-    Unreachable,
     UsageError,
 )
 from nodeprep.kubernetes import kubectl as kubectl_
 from nodeprep.kubernetes import view
 from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.matching import match
-from nodeprep.kubernetes.share import CLUSTER, Share, share
+from nodeprep.kubernetes.share import Share, share
 from nodeprep.kubernetes.view import View
-from nodeprep.model import Change, Fact, Facts, Inventory, Node, Outcome, StepResult
+from nodeprep.model import Change, Fact, Inventory, Node, Outcome
 from nodeprep.rollout.gates import Questions
 from nodeprep.shell import Secret, whole
 from nodeprep.story import Topic
 from nodeprep.topics import daemonset
 from nodeprep.transport import Limits, Passwords, Session, ask_here, connect
+from nodeprep.visits import (
+    Apply,
+    Inquiry,
+    Plan,
+    Verify,
+    Visitor,
+    Weigh,
+    read,
+    with_kubeconfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,8 @@ class Options:
     """How a command runs: which topics (none for all), how many nodes at once, how long.
 
     ``instead`` are topics that are none of the story's, to be asked in their place. ``cluster`` is
-    asked once, for the nodes whose kube-proxy a DaemonSet runs.
+    asked once, for the nodes whose kube-proxy a DaemonSet runs. ``keep_facts`` is for reports that
+    show more than findings.
     """
 
     topics: tuple[str, ...] = ()
@@ -72,6 +77,7 @@ class Options:
     passwords: Passwords = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
     cluster: Cluster | None = None
+    keep_facts: bool = False
 
     @property
     def chapters(self) -> tuple[Topic, ...]:
@@ -84,38 +90,17 @@ class Options:
 
 def verify_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and judge it; nothing is changed."""
-    shares = _shares(nodes, options)
-
-    def work(node: Node, session: Session) -> Outcome:
-        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
-        return Outcome(
-            node=node, facts=facts, findings=verify.findings(node, facts, options.chapters)
-        )
-
-    return over(nodes, options, work)
+    return over(nodes, options, Verify(inquiry=_inquiry(nodes, options)))
 
 
 def weigh_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Count once what the data plane of every node carries; nothing is changed."""
-
-    def work(node: Node, session: Session) -> Outcome:
-        facts = read(node, session, (judging.QUESTIONS,), options.limits)
-        return Outcome(node=node, facts=facts, findings=judging.findings(node, facts))
-
-    return over(nodes, options, work)
+    return over(nodes, options, Weigh(limits=options.limits))
 
 
 def plan_nodes(nodes: Sequence[Node], options: Options) -> Iterator[Outcome]:
     """Read every node once and say what an apply would do; nothing is changed."""
-    shares = _shares(nodes, options)
-
-    def work(node: Node, session: Session) -> Outcome:
-        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
-        changes = plan.changes(node, facts, options.chapters)
-        findings = verify.findings(node, facts, options.chapters)
-        return Outcome(node=node, facts=facts, changes=changes, findings=findings)
-
-    return over(nodes, options, work)
+    return over(nodes, options, Plan(inquiry=_inquiry(nodes, options)))
 
 
 def apply_nodes(
@@ -127,26 +112,40 @@ def apply_nodes(
     left alone. A node with nothing to do is read once and not touched.
     """
     run = apply_.Run(id=run_id(), operator=operator())
-    shares = _shares(nodes, options)
+    known = [node for node in nodes if saved is None or plan.knows(saved, node)]
+    left_alone = [
+        Outcome(node=node, error=plan.not_in_it(node))
+        for node in nodes
+        if saved is not None and not plan.knows(saved, node)
+    ]
+    task = Apply(inquiry=_inquiry(known, options), run=run, saved=saved)
+    return itertools.chain(left_alone, over(known, options, task))
 
-    def before(node: Node) -> None:
-        if saved is not None:
-            plan.knows(saved, node)
 
-    def work(node: Node, session: Session) -> Outcome:
-        facts = _with(shares, node, read(node, session, options.chapters, options.limits))
-        changes = plan.changes(node, facts, options.chapters)
-        if saved is not None:
-            plan.expect(saved, node, changes)
-        if not changes:
-            findings = verify.findings(node, facts, options.chapters)
-            return Outcome(node=node, facts=facts, findings=findings)
-        outcome = change(
-            node, session, changes, topics=options.chapters, run=run, limits=options.limits
-        )
-        return _judged_again(shares, outcome, options.chapters)
+def _inquiry(nodes: Sequence[Node], options: Options) -> Inquiry:
+    return Inquiry(
+        topics=options.topics,
+        instead=options.instead,
+        limits=options.limits,
+        shares=_shares(nodes, options),
+        keep_facts=options.keep_facts,
+    )
 
-    return over(nodes, options, work, before)
+
+def over(
+    nodes: Sequence[Node], options: Options, task: Callable[[Node, Session], Outcome]
+) -> Iterator[Outcome]:
+    """Do a task over a session with each node, and yield what came of it; nothing is raised.
+
+    Raises UsageError before any node is visited where a file of this machine cannot be read.
+    """
+    proxies = {node.desired.kube_proxy.kubeconfig_from: node for node in nodes}
+    for node in proxies.values():
+        with_kubeconfig(node)
+    visitor = Visitor(
+        task=task, connect=connect, limits=options.limits, passwords=options.passwords
+    )
+    return executors.threads(visitor, nodes, options.parallel, options.stop)
 
 
 # --- the cluster ----------------------------------------------------------------------------
@@ -223,63 +222,6 @@ def _unread(kubectl: Kubectl, error: NodeprepError) -> Share:
     return Share(trouble=told, hint=f"{where}: {kubectl.words('get', 'nodes')}")
 
 
-def _with(shares: Mapping[str, Share], node: Node, facts: Facts) -> Facts:
-    return facts.having(CLUSTER, shares[node.name]) if node.name in shares else facts
-
-
-def _judged_again(
-    shares: Mapping[str, Share], outcome: Outcome, topics: Sequence[Topic]
-) -> Outcome:
-    if outcome.facts is None or outcome.node.name not in shares:
-        return outcome
-    facts = _with(shares, outcome.node, outcome.facts)
-    findings = verify.findings(outcome.node, facts, topics)
-    return dataclasses.replace(outcome, facts=facts, findings=findings)
-
-
-# --- one node -------------------------------------------------------------------------------
-
-
-def read(node: Node, session: Session, topics: Sequence[Topic], limits: Limits) -> Facts:
-    """Ask ``node`` all questions of ``topics`` in one session."""
-    nonce = secrets.token_hex(8)
-    script = probe.script(node, topics, nonce)
-    return probe.parse(session.run(script, limits.probe), node, topics, nonce)
-
-
-def change(
-    node: Node,
-    session: Session,
-    changes: Sequence[Change],
-    *,
-    topics: Sequence[Topic],
-    run: apply_.Run,
-    limits: Limits,
-) -> Outcome:
-    """Make ``changes`` on ``node`` and read it again, in one session; a failed step is an error.
-
-    Raises LockHeld, StalePlan or NodeFailed where nothing was changed.
-    """
-    nonce = secrets.token_hex(8)
-    script = apply_.script(node, changes, topics, run, nonce)
-    try:
-        output = session.run(script, limits.apply)
-    except Unreachable as error:
-        steps = apply_.how_far(error.output, changes, nonce)
-        return Outcome(node=node, changes=tuple(changes), steps=steps, error=_lost(error))
-    steps, log = apply_.parse(output, changes, nonce)
-    facts = probe.parse(output, node, topics, nonce)
-    return Outcome(
-        node=node,
-        facts=facts,
-        changes=tuple(changes),
-        steps=steps,
-        findings=verify.findings(node, facts, topics),
-        log=log,
-        error=_failed(steps, log),
-    )
-
-
 def change_cluster(session: Session, changes: Sequence[Change], limits: Limits) -> None:
     """Make ``changes`` where ``kubectl`` runs, up to the first that fails.
 
@@ -290,76 +232,7 @@ def change_cluster(session: Session, changes: Sequence[Change], limits: Limits) 
     cluster_steps.check(output, changes, nonce)
 
 
-def _lost(error: Unreachable) -> Unreachable:
-    if isinstance(error, DeadlinePassed):
-        hint = "the node ends it at the same limit (--deadline); its log: /var/lib/nodeprep/log"
-    else:
-        hint = "the node goes on by itself; run apply again: it finishes what is left"
-    return type(error)(f"{error.message}, in the middle of changing the node", hint=hint)
-
-
-def _failed(steps: Iterable[StepResult], log: str) -> NodeprepError | None:
-    broken = next((step for step in steps if step.exit_status not in (0, None)), None)
-    if broken is None:
-        return None
-    said = [line.strip() for line in log.splitlines() if line.strip()][1:]
-    return NodeFailed(
-        f"could not {broken.change.summary}: {said[-1] if said else 'it said nothing'}",
-        hint="the log on the node: /var/lib/nodeprep/log",
-    )
-
-
-def over(
-    nodes: Sequence[Node],
-    options: Options,
-    work: Callable[[Node, Session], Outcome],
-    before: Callable[[Node], None] = lambda _: None,
-) -> Iterator[Outcome]:
-    """Do ``work`` over a session with each node, and yield what came of it; nothing is raised."""
-    refused: set[str] = set()
-
-    def guarded(node: Node) -> Outcome:
-        began = time.monotonic()
-        try:
-            before(node)
-            _not_refused(node, refused)
-            with connect(node, options.limits, options.passwords) as session:
-                outcome = work(node, session)
-        except NodeprepError as error:
-            if node.sudo.password and isinstance(error, LoginRefused) and "sudo" in error.message:
-                refused.add(node.sudo.password)
-            outcome = Outcome(node=node, error=error)
-        except Exception as error:  # noqa: BLE001 a defect on one node must not hide the others
-            told = f"nodeprep itself failed here: {type(error).__name__}: {error}"
-            outcome = Outcome(node=node, error=NodeFailed(told, hint="please report this"))
-        return dataclasses.replace(outcome, seconds=time.monotonic() - began)
-
-    ready = [with_kubeconfig(node) for node in nodes]
-    return executors.threads(guarded, ready, options.parallel, options.stop)
-
-
-def _not_refused(node: Node, refused: set[str]) -> None:
-    # A wrong password tried on every node would lock an account that all of them share.
-    if node.sudo.password in refused:
-        raise LoginRefused("not tried: sudo refused this password on another node")
-
-
 # --- secrets and names ----------------------------------------------------------------------
-
-
-def with_kubeconfig(node: Node) -> Node:
-    """Return ``node`` with the content of its kubeconfig, where the inventory names a file here.
-
-    Raises UsageError where it cannot be read.
-    """
-    proxy = node.desired.kube_proxy
-    if proxy.kubeconfig_from is None or not proxy.has_unit:
-        return node
-    content = Secret(_read(proxy.kubeconfig_from, "kubeconfig_from"))
-    desired = dataclasses.replace(
-        node.desired, kube_proxy=dataclasses.replace(proxy, kubeconfig_content=content)
-    )
-    return dataclasses.replace(node, desired=desired)
 
 
 def local_node(nodes: Sequence[Node]) -> Node:

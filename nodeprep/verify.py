@@ -9,8 +9,9 @@ from nodeprep.story import Topic
 
 def findings(node: Node, facts: Facts, topics: Sequence[Topic]) -> tuple[Finding, ...]:
     """Return the verdict on everything that ``node`` should have, in the order of the story."""
-    told = tuple(finding for topic in topics for finding in topic.findings(node, facts))
-    return (*told, *_withheld(plan.withheld(node, facts, topics)))
+    told = [(topic, topic.findings(node, facts)) for topic in topics]
+    waiting = plan.withheld(node, facts, told)
+    return (*(finding for _, found in told for finding in found), *_withheld(waiting))
 
 
 def _withheld(changes: tuple[Change, ...]) -> tuple[Finding, ...]:

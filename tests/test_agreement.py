@@ -234,10 +234,14 @@ def test_every_failed_check_says_what_to_type(data: st.DataObject) -> None:
         assert all(finding.hint for finding in fails(topic.findings(wanted, seen)))
 
 
+def withheld(wanted: Node, facts: Facts) -> tuple[Change, ...]:
+    return plan.withheld(wanted, facts, [(t, t.findings(wanted, facts)) for t in STORY])
+
+
 def test_a_serving_kube_proxy_waits_while_its_node_lacks_what_the_mode_needs() -> None:
     wanted = node(modules=("no_such_module",))
     serving = of({SERVICE: RUNNING, BINARY: INSTALLED})
-    waiting = plan.withheld(wanted, serving, STORY)
+    waiting = withheld(wanted, serving)
     assert waiting
     assert {change.topic for change in waiting} == {"kube_proxy"}
     assert not any(c.topic == "kube_proxy" for c in plan.changes(wanted, serving, STORY))
@@ -248,7 +252,7 @@ def test_a_serving_kube_proxy_waits_while_its_node_lacks_what_the_mode_needs() -
 def test_where_kube_proxy_does_not_run_or_the_node_lacks_nothing_no_step_waits() -> None:
     stopped = dataclasses.replace(RUNNING, active="inactive", pid=0, started=None)
     lacking = node(modules=("no_such_module",))
-    assert plan.withheld(lacking, of({SERVICE: stopped, BINARY: INSTALLED}), STORY) == ()
+    assert withheld(lacking, of({SERVICE: stopped, BINARY: INSTALLED})) == ()
     serving = of({SERVICE: RUNNING, BINARY: INSTALLED})
-    assert plan.withheld(node(), serving, STORY) == ()
+    assert withheld(node(), serving) == ()
     assert any(change.disruptive for change in plan.changes(node(), serving, STORY))

@@ -17,6 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"roll_options", "roll_screen", "roll_cluster"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
+    frozenset({"visits"}),
     frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
     frozenset(
         {
@@ -75,7 +76,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "subprocess": frozenset({"transport", "ansible_inventory", "lab"}),
     "socket": frozenset({"transport", "runner", "roll_commands", "lab"}),
     "threading": frozenset({"transport", "runner", "rolling", "executors", "lab"}),
-    "time": frozenset({"transport", "runner", "rolling", "roll_screen", "journal", "lab"}),
+    "time": frozenset({"transport", "visits", "rolling", "roll_screen", "journal", "lab"}),
     "signal": frozenset({"executors", "lab"}),
     # The inventory asks only whether a file is there, and a caller may answer in its place.
     "os": frozenset(
@@ -85,7 +86,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
         },
     ),
     "random": frozenset({"transport", "lab"}),
-    "secrets": frozenset({"transport", "runner", "lab"}),
+    "secrets": frozenset({"transport", "runner", "visits", "lab"}),
     "asyncio": frozenset(),
     "urllib": frozenset({"lab"}),
     "http": frozenset({"lab"}),

@@ -100,7 +100,8 @@ def program(tmp_path: Path) -> Path:
 
 def options(program: Path, through: Node | None) -> Options:
     kubectl = Kubectl(program=str(program), on=through.name if through else "")
-    return Options(cluster=Cluster(kubectl=kubectl, through=through, nodes=NODES))
+    cluster = Cluster(kubectl=kubectl, through=through, nodes=NODES)
+    return Options(cluster=cluster, keep_facts=True)
 
 
 def told(outcomes: Iterator[Outcome]) -> Mapping[str, Mapping[str, Finding]]:

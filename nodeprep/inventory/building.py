@@ -64,13 +64,31 @@ def rows(file: InventoryFile, home: FilePath) -> Iterator[Row]:
 
     @cache
     def shared(groups: tuple[str, ...]) -> _Parts:
-        return _parts(merged(groups), home)
+        settings = merged(groups)
+        return _Parts(
+            ssh=_ssh(_written(settings.ssh), home),
+            sudo=_sudo(settings.sudo),
+            labels=settings.labels or {},
+            desired=_desired(settings),
+        )
 
     for at, entry in enumerate(file.nodes):
         groups = entry.groups
         own = not entry.model_fields_set.isdisjoint(Settings.model_fields)
-        parts = _parts(overlaid(merged(groups), entry), home) if own else shared(groups)
+        parts = shared(groups)
+        parts = _own(entry, overlaid(merged(groups), entry), parts, home) if own else parts
         yield Row(path=("nodes", at), groups=groups, nodes=tuple(_nodes(entry, parts)))
+
+
+def _own(entry: NodeEntry, settings: Settings, shared: _Parts, home: FilePath) -> _Parts:
+    """Return the parts of an entry: those that it says nothing of are the shared ones."""
+    said = entry.model_fields_set
+    return _Parts(
+        ssh=_ssh(_written(settings.ssh), home) if "ssh" in said else shared.ssh,
+        sudo=_sudo(settings.sudo) if "sudo" in said else shared.sudo,
+        labels=settings.labels or {},
+        desired=shared.desired if said.isdisjoint(_OF_DESIRED) else _desired(settings),
+    )
 
 
 def kubectl(file: InventoryFile) -> KubectlChoice:
@@ -111,22 +129,20 @@ def _nodes(entry: NodeEntry, parts: _Parts) -> Iterator[Node]:
         )
 
 
-def _parts(settings: Settings, home: FilePath) -> _Parts:
-    return _Parts(
-        ssh=_ssh(_written(settings.ssh), home),
-        sudo=_sudo(settings.sudo),
-        labels=settings.labels or {},
-        desired=Desired(
-            modules=settings.modules,
-            sysctls=tuple(_sysctl(key, value) for key, value in (settings.sysctls or {}).items()),
-            packages=settings.packages,
-            packages_from=settings.packages_from,
-            module_packages=settings.module_packages,
-            **_sets(settings),
-            firewall=Firewall(**_written(settings.firewall)),
-            kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
-            adopt=settings.adopt,
-        ),
+_OF_DESIRED = frozenset(Settings.model_fields) - {"ssh", "sudo", "labels"}
+
+
+def _desired(settings: Settings) -> Desired:
+    return Desired(
+        modules=settings.modules,
+        sysctls=tuple(_sysctl(key, value) for key, value in (settings.sysctls or {}).items()),
+        packages=settings.packages,
+        packages_from=settings.packages_from,
+        module_packages=settings.module_packages,
+        **_sets(settings),
+        firewall=Firewall(**_written(settings.firewall)),
+        kube_proxy=KubeProxy(**_written(settings.kube_proxy)),
+        adopt=settings.adopt,
     )
 
 
