@@ -81,6 +81,15 @@ class Sshd:
         }
         return Node(name="node1", address="127.0.0.1", ssh=Ssh(**settings))
 
+    @property
+    def sessions(self) -> list[int]:
+        """The processes that serve those who are connected now."""
+        return [pid for pid in _family(self.process.pid) if pid != self.process.pid]
+
+    def cut_off(self) -> None:
+        """End all sessions, as when the way to this machine is lost for a moment."""
+        _send(signal.SIGKILL, self.sessions)
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop it and all its sessions, as a machine that hangs, and let them go on at the end."""

@@ -59,7 +59,7 @@ LAB_MAY_ENTER = frozenset({"lab", "errors", "shell", "model", "inventory", "fram
 
 KEEPERS: Mapping[str, frozenset[str]] = {
     "jinja2": frozenset({"render"}),
-    "fabric": frozenset({"transport", "tasks"}),
+    "fabric": frozenset({"tasks"}),
     "invoke": frozenset({"tasks"}),
     "paramiko": frozenset({"transport"}),
     "yaml": frozenset({"inventory", "kubernetes", "lab"}),

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,38 @@ def test_a_node_behind_two_jump_hosts_answers(sshd: Sshd, bastion: Sshd, known: 
     assert bastion.counted("Accepted publickey") == 2
 
 
+def test_nodes_that_are_visited_at_once_share_the_connection_to_their_jump_host(
+    sshd: Sshd, bastion: Sshd, known: Path
+) -> None:
+    known.write_text(sshd.line + bastion.line)
+    node, all_in = sshd.node(known, jump=(hop(bastion),)), threading.Barrier(4)
+
+    def visit(_: int) -> bytes:
+        with transport.connect(node, LIMITS, {}) as session:
+            all_in.wait(20)
+            return session.run(QUESTION, LIMITS.probe)
+
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(visit, range(4)))
+    assert [frames.parse(each, NONCE)["a"].text for each in answers] == ["answer\n"] * 4
+    assert sshd.counted("Accepted publickey") == 4
+    assert bastion.counted("Accepted publickey") == 1
+    until(lambda: not bastion.sessions)
+
+
+def test_a_jump_host_that_was_cut_off_is_connected_to_anew(
+    sshd: Sshd, bastion: Sshd, known: Path
+) -> None:
+    known.write_text(sshd.line + bastion.line)
+    node = sshd.node(known, jump=(hop(bastion),))
+    with transport.connect(node, LIMITS, {}) as session:
+        bastion.cut_off()
+        with pytest.raises(Unreachable, match="the session was lost"):
+            session.run(Script("sleep 20"), LIMITS.probe)
+        assert answer(node) == "answer\n"
+    assert bastion.counted("Accepted publickey") == 2
+
+
 @pytest.mark.parametrize("host_keys", ["strict", "accept-new"])
 def test_a_jump_host_with_a_changed_key_is_refused_before_any_login(
     sshd: Sshd, bastion: Sshd, known: Path, host_keys: str
@@ -297,6 +330,30 @@ def test_a_jump_host_for_all_hosts_is_not_jumped_to_through_itself(
     )
     ssh = sshd.node(known, config=str(config)).ssh
     assert answer(Node(name="n", address="127.0.0.1", ssh=ssh)) == "answer\n"
+
+
+# --- what is left behind --------------------------------------------------------------------
+
+
+def test_no_thread_and_no_descriptor_outlives_its_way(
+    sshd: Sshd, known: Path, tmp_path: Path
+) -> None:
+    unknown = tmp_path / "unknown"
+    nodes = [sshd.node(known), sshd.node(known, port=1), sshd.node(unknown)]
+    ask(nodes[0])
+
+    def visit(node: Node) -> None:
+        with contextlib.suppress(Unreachable):
+            ask(node)
+
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 a count
+
+    until(lambda: threading.active_count() == len(threading.enumerate()))
+    before = held()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(visit, nodes * 40))
+    until(lambda: held() == before)
 
 
 # --- logging in -----------------------------------------------------------------------------

@@ -1,15 +1,16 @@
 """The door to the nodes: a strict connection, and one way to run a script over it.
 
-Fabric brings the connection, the user's ssh config and its jump hosts. Three things are set right:
-host keys are checked on every hop before any login, every wait has a limit, and a script goes over
-a raw channel in one piece with its answer counted and capped.
+paramiko brings the protocol, logins and the user's ssh config. Set right are these: host keys are
+checked on every hop before any login, every wait has a limit, and a script goes over a raw channel
+in one piece with its answer counted and capped.
 
 A script never meets the login shell's settings: it runs in an empty environment, under a limit of
 its own on the node, so that a hung command does not outlive its session for long.
 
 ::
 
-    connection   the way to a node: the user's ssh config, jump hosts, login
+    route        the hops to a node, from the inventory and the user's ssh config
+    connection   an open way: dialling, jump hosts, greeting, login
     host_keys    the verdict on every key that a host shows
     session      a script over the way, under a limit
     local        the same without a way, on this machine
@@ -21,9 +22,9 @@ from typing import Protocol
 
 from nodeprep.model import Node
 from nodeprep.shell import Script, Secret
-from nodeprep.transport import connection
-from nodeprep.transport.connection import Limits
+from nodeprep.transport.connection import Limits, opened
 from nodeprep.transport.local import OPERATOR, LocalSession, OperatorSession, ask_here, run_here
+from nodeprep.transport.route import route
 from nodeprep.transport.session import SshSession
 
 __all__ = ["OPERATOR", "Limits", "Passwords", "Session", "ask_here", "connect", "run_here"]
@@ -57,9 +58,5 @@ def connect(node: Node, limits: Limits, passwords: Passwords) -> Iterator[Sessio
     if node.address == "local":
         yield LocalSession(node=node, password=password)
         return
-    way = connection.to(node.address, node.ssh, limits)
-    try:
-        connection.open_way(way, node, limits)
-        yield SshSession(node=node, connection=way, password=password, channel_limit=limits.login)
-    finally:
-        connection.close(way)
+    with opened(route(node.address, node.ssh), limits) as way:
+        yield SshSession(node=node, transport=way, password=password, channel_limit=limits.login)

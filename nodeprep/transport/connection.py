@@ -1,21 +1,23 @@
-"""The way to a node: the user's ssh config, jump hosts, login, and an end to every wait."""
+"""An open way to a machine: dialled, greeted, its host key checked, logged in; and closed again.
+
+What makes it fast was measured (bench/README.md): small packets leave at once and are acknowledged
+at once, a key is read once, an authenticated cipher spares a digest for each packet, nodes behind
+one jump host share the connection to it. A machine that is silent costs a waiting thread and
+nothing else: the work of a greeting begins when its first byte is there.
+"""
 
 import contextlib
-import getpass
-import glob
-import io
 import random
-import re
-import shlex
+import select
 import socket
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import paramiko
-from fabric import Config, Connection
 
 from nodeprep import known_hosts
 from nodeprep.errors import (
@@ -23,13 +25,21 @@ from nodeprep.errors import (
     LoginRefused,
     NodeprepError,
     Unreachable,
-    UsageError,
 )
-from nodeprep.model import Node, Ssh
 from nodeprep.transport.host_keys import HostKeys, store
+from nodeprep.transport.route import Hop
 
-DEEPEST_INCLUDE = 16
-"""How deep files may include each other, as in ssh_config(5)."""
+ATTEMPTS = 3
+"""How often a connection is tried that sshd drops: it does so when many come at once."""
+
+GREETINGS = 64
+"""How many machines are greeted and logged in to at once; more would only wait for each other."""
+
+WAKE_UP = 5.0
+"""Seconds after which paramiko's thread looks around; by default ten times a second."""
+
+QUICK_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+"""Ciphers that need no digest besides; paramiko prefers all others to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,58 +52,156 @@ class Limits:
     apply: float = 900
 
 
-def to(address: str, ssh: Ssh, limits: Limits) -> Connection:
-    """Return a connection that is not yet open, with all its hops.
+@contextlib.contextmanager
+def opened(hop: Hop, limits: Limits) -> Iterator[paramiko.Transport]:
+    """Open the way to a machine and close it afterwards.
 
-    Raises UsageError for an ssh config that cannot be read, LoginRefused for such a key.
+    Raises HostKeyRefused, LoginRefused, DeadlinePassed or Unreachable, each with what to type.
     """
-    config = _config(ssh.config)
-    gateway = _gateway(address, ssh, limits, config)
-    connection = Connection(
-        address,
-        user=ssh.user or config.base_ssh_config.lookup(address).get("user", getpass.getuser()),
-        port=ssh.port,
-        config=config,
-        gateway=gateway if gateway is not None else False,
-        connect_timeout=int(limits.connect),
-        connect_kwargs=_login(ssh, limits),
-        forward_agent=False,
-    )
-    connection.connect_kwargs["key_filename"] = _key_files(ssh, connection)
-    keys = HostKeys(ssh=ssh, store=store(ssh.known_hosts))
-    connection.client.set_missing_host_key_policy(keys)
-    name = known_hosts.host_name(connection.host, connection.port)
-    connection.connect_kwargs["transport_factory"] = _transport_factory(keys.types(name))
-    return connection
+    with contextlib.ExitStack() as stack:
+        yield _tried(hop, limits, stack)
+
+
+def _tried(hop: Hop, limits: Limits, stack: contextlib.ExitStack) -> paramiko.Transport:
+    # paramiko has one word for a greeting that was refused and one that never came: time tells.
+    patience = 0.9 * min(limits.connect, limits.login)
+    for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
+        client = paramiko.SSHClient()
+        try:
+            return _logged_in(client, hop, limits, stack)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            late = is_timeout(str(error), client.get_transport())
+            stack.close()
+            dropped = "banner" in str(error).lower()
+            if dropped and time.monotonic() - began >= patience:
+                raise _unreachable(TimeoutError(), hop, late=True) from error
+            if attempt == ATTEMPTS or not dropped:
+                raise _unreachable(error, hop, late=late) from error
+            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 jitter, no secret
+    raise AssertionError
+
+
+def _logged_in(
+    client: paramiko.SSHClient, hop: Hop, limits: Limits, stack: contextlib.ExitStack
+) -> paramiko.Transport:
+    keys = HostKeys(ssh=hop.ssh, store=store(hop.ssh.known_hosts))
+    client.set_missing_host_key_policy(keys)
+    kinds = keys.types(known_hosts.host_name(hop.host, hop.port))
+    login = _login(hop)
+    sock = _dialled(hop, limits, stack)
+    stack.callback(_hang_up, client, sock)
+    with _lobby().greetings:
+        client.connect(
+            hop.host,
+            hop.port,
+            hop.user,
+            sock=sock,
+            timeout=limits.connect,
+            banner_timeout=limits.login,
+            auth_timeout=limits.login,
+            channel_timeout=limits.login,
+            transport_factory=_transport_factory(kinds),
+            **login,
+        )
+    transport = client.get_transport()
+    if transport is None:
+        raise EOFError("the connection was cut")
+    return transport
+
+
+# --- dialling -------------------------------------------------------------------------------
+
+
+class _PromptSocket(socket.socket):
+    """Acknowledges at once what comes: the other end may be waiting for that before it goes on."""
+
+    def recv(self, *size: int) -> bytes:
+        data = super().recv(*size)
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return data
+
+
+_QUICKACK: int = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)  # Linux alone has the first
+
+
+def _dialled(hop: Hop, limits: Limits, stack: contextlib.ExitStack) -> Any:
+    if hop.before is not None:
+        gateway = stack.enter_context(_lobby().shared(hop.before, limits))
+        place = (hop.host, hop.port)
+        return gateway.open_channel("direct-tcpip", place, ("", 0), timeout=limits.connect)
+    if hop.command is not None:
+        return paramiko.ProxyCommand(hop.command)
+    dialled = socket.create_connection((hop.host, hop.port), limits.connect)
+    sock = _PromptSocket(fileno=dialled.detach())
+    sock.settimeout(limits.connect)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stack.callback(sock.close)
+    _await_greeting(sock, min(limits.connect, limits.login))
+    return sock
+
+
+def _await_greeting(sock: socket.socket, limit: float) -> None:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(limit * 1000):
+        raise TimeoutError("no greeting")
+
+
+# --- jump hosts -----------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Gateway:
+    """A connection to a jump host, and how many ways lead through it now."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    transport: paramiko.Transport | None = None
+    users: int = 0
+
+
+class _Lobby:
+    """What all ways of this process share."""
+
+    def __init__(self) -> None:
+        self.greetings = threading.BoundedSemaphore(GREETINGS)
+        self._lock = threading.Lock()
+        self._gateways: dict[Hop, _Gateway] = {}
+
+    @contextlib.contextmanager
+    def shared(self, hop: Hop, limits: Limits) -> Iterator[paramiko.Transport]:
+        """Give the one open way to a jump host; the last to leave closes it. Raises as `opened`."""
+        with self._lock:
+            gateway = self._gateways.setdefault(hop, _Gateway())
+            gateway.users += 1
+        try:
+            yield self._open(gateway, hop, limits)
+        finally:
+            with self._lock:
+                gateway.users -= 1
+                if gateway.users == 0:
+                    del self._gateways[hop]
+            if gateway.users == 0:
+                gateway.stack.close()
+
+    @staticmethod
+    def _open(gateway: _Gateway, hop: Hop, limits: Limits) -> paramiko.Transport:
+        # Those who come meanwhile wait for the one that opens it; one that was cut is opened anew.
+        with gateway.lock:
+            if gateway.transport is None or not gateway.transport.is_active():
+                gateway.stack.close()
+                gateway.transport = gateway.stack.enter_context(opened(hop, limits))
+            return gateway.transport
 
 
 @cache
-def _config(path: str | None) -> Config:
-    # Only the file that the inventory names counts, and system-wide settings with it.
-    parsed = paramiko.SSHConfig()
-    for source in (path, "/etc/ssh/ssh_config") if path else ():
-        try:
-            parsed.parse(io.StringIO(_ssh_config(Path(source))))
-        except (ValueError, paramiko.ConfigParseError) as error:
-            hint = "mend it, or set `ssh: {config: none}`"
-            raise UsageError(f"{source}: {error}", hint=hint) from error
-    return Config(ssh_config=parsed, lazy=True)
+def _lobby() -> _Lobby:
+    return _Lobby()
 
 
-def _ssh_config(file: Path, depth: int = 0) -> str:
-    # paramiko passes over Include, and would then dial a host directly that has a jump host.
-    if depth > DEEPEST_INCLUDE or not file.is_file():
-        return ""
-    lines: list[str] = []
-    for line in file.read_text().splitlines():
-        found = re.match(r"\s*include[\s=]+(.+)", line, re.IGNORECASE)
-        if found is None:
-            lines.append(line)
-            continue
-        paths = (file.parent / Path(name).expanduser() for name in shlex.split(found[1]))
-        included = (Path(each) for path in paths for each in sorted(glob.glob(str(path))))  # noqa: PTH207 any path
-        lines += [_ssh_config(each, depth + 1) for each in included]
-    return "\n".join(lines)
+# --- greeting and login ---------------------------------------------------------------------
 
 
 @cache
@@ -111,132 +219,66 @@ def _key(path: str) -> paramiko.PKey:
         ) from error
 
 
-def _login(ssh: Ssh, limits: Limits) -> dict[str, object]:
+def _login(hop: Hop) -> dict[str, Any]:
     # A named key is the only one that is tried: each wrong one costs two round trips, and sshd's
     # MaxAuthTries ends the connection after six.
-    named = {"pkey": _key(ssh.identity_file)} if ssh.identity_file else {}
-    return {
-        **named,
-        "allow_agent": not named,
-        "look_for_keys": not named,
-        "banner_timeout": limits.login,
-        "auth_timeout": limits.login,
-        "channel_timeout": limits.login,
-    }
+    if hop.ssh.identity_file:
+        key = _key(hop.ssh.identity_file)
+        return {"pkey": key, "allow_agent": False, "look_for_keys": False}
+    return {"key_filename": list(hop.key_files), "allow_agent": True, "look_for_keys": True}
 
 
-def _key_files(ssh: Ssh, connection: Connection) -> list[str]:
-    # Fabric adds the ssh config's keys to a named one; and OpenSSH passes over those not there.
-    others = () if ssh.identity_file else connection.connect_kwargs.get("key_filename", ())
-    return [path for path in others if Path(path).expanduser().is_file()]
+def _transport_factory(kinds: tuple[str, ...]) -> Callable[..., paramiko.Transport]:
+    """Return what makes a transport of a connected socket; ``kinds`` of host keys come first."""
 
-
-def _gateway(address: str, ssh: Ssh, limits: Limits, config: Config) -> Connection | str | None:
-    asked = config.base_ssh_config.lookup(address)
-    configured = tuple(filter(None, asked.get("proxyjump", "").split(",")))
-    if configured and _host_port(configured[-1].rpartition("@")[2]) == (address, ssh.port):
-        configured = ()  # `Host *` with a jump host: the jump host itself needs none
-    hops = ssh.jump or configured
-    if not hops or hops == ("none",):
-        return asked.get("proxycommand")
-    return _hop(hops[-1], ssh, hops[:-1], limits)
-
-
-def _hop(hop: str, ssh: Ssh, before: tuple[str, ...], limits: Limits) -> Connection:
-    # A hop is a node like any other: the same keys, the same strictness, and nothing skipped.
-    user, _, place = hop.rpartition("@")
-    host, port = _host_port(place)
-    settings = Ssh(**{**vars(ssh), "user": user or ssh.user, "port": port, "jump": before or ()})
-    return to(host, settings, limits)
-
-
-def _host_port(place: str) -> tuple[str, int | None]:
-    if place.startswith("["):
-        host, _, port = place[1:].partition("]")
-        return host, int(port[1:]) if port else None
-    host, colon, port = place.partition(":")
-    return (host, int(port)) if colon and ":" not in port else (place, None)
-
-
-def _transport_factory(preferred: tuple[str, ...]) -> "TransportFactory":
-    def build(sock: socket.socket, **options: object) -> paramiko.Transport:
-        with contextlib.suppress(OSError, AttributeError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = paramiko.Transport(sock, **options)  # type: ignore[arg-type]
+    def build(sock: Any, **options: Any) -> paramiko.Transport:
+        transport = paramiko.Transport(sock, **options)
         security = transport.get_security_options()
-        known = [kind for kind in security.key_types if kind in preferred]
         # A host with several keys must show the one that is on record.
-        security.key_types = [*known, *(k for k in security.key_types if k not in known)]
+        security.key_types = _first(security.key_types, kinds)
+        security.ciphers = _first(security.ciphers, QUICK_CIPHERS)
+        if not isinstance(sock, paramiko.ProxyCommand):
+            sock.settimeout(WAKE_UP)
         transport.set_keepalive(15)
         return transport
 
     return build
 
 
-class TransportFactory(Protocol):
-    """Makes a transport of a connected socket; paramiko's name for it is ``transport_factory``."""
-
-    def __call__(self, sock: socket.socket, **options: object) -> paramiko.Transport:
-        """Return a transport that has not yet greeted the server."""
+def _first(known: Iterable[str], preferred: Container[str]) -> tuple[str, ...]:
+    return tuple(sorted(known, key=lambda name: name not in preferred))
 
 
-def open_way(connection: Connection, node: Node, limits: Limits) -> None:
-    """Connect and log in. Raises what `transport.connect` does, each with what to type."""
-    # sshd drops some of many connections that come at once (MaxStartups): those are tried again.
-    # paramiko has one word for a greeting that was refused and one that never came: time tells.
-    patience = 0.9 * min(limits.connect, limits.login)
-    for attempt in (1, 2, 3):
-        began = time.monotonic()
-        try:
-            connection.open()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            no_greeting = "banner" in str(error).lower()
-            if no_greeting and time.monotonic() - began >= patience:
-                raise _unreachable(TimeoutError(), node, connection) from error
-            if attempt == 3 or not no_greeting:  # noqa: PLR2004
-                raise _unreachable(error, node, connection) from error
-            _hang_up(connection)
-            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 jitter, no secret
-        else:
-            return
-
-
-def _unreachable(error: Exception, node: Node, connection: Connection) -> NodeprepError:
-    where = f"{connection.user}@{connection.host}:{connection.port}"
-    try_it = f"ssh -p {connection.port} {connection.user}@{connection.host} true"
+def _unreachable(error: Exception, hop: Hop, *, late: bool) -> NodeprepError:
+    try_it = f"ssh -p {hop.port} {hop.user}@{hop.host} true"
     reason = str(error) or type(error).__name__
-    if isinstance(error, TimeoutError) or is_timeout(reason, connection):
-        return DeadlinePassed(f"{where} does not answer", hint=try_it)
+    if late or isinstance(error, TimeoutError):
+        return DeadlinePassed(f"{hop} does not answer", hint=try_it)
     if "EOF" not in reason and (
         isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in reason
     ):
-        return LoginRefused(f"{where} accepts none of our keys", hint=f"{try_it}   # or -i KEY")
-    return Unreachable(f"{where}: {reason}", hint=f"{try_it}   # {node.name}")
+        return LoginRefused(f"{hop} accepts none of our keys", hint=f"{try_it}   # or -i KEY")
+    return Unreachable(f"{hop}: {reason}", hint=try_it)
 
 
-def is_timeout(reason: str, connection: Connection) -> bool:
+def is_timeout(reason: str, transport: paramiko.Transport | None) -> bool:
     """Tell whether paramiko's ``reason`` for an end means that time ran out.
 
     It tells in words alone what kind of end it was. It goes on without a session where a
     handshake takes too long, and only then is the transport still there.
     """
-    transport = connection.client.get_transport()
     waiting = transport is not None and transport.is_active()
     return "timeout" in reason.lower() or (waiting and reason == "No existing session")
 
 
-def close(connection: Connection) -> None:
-    """Close the connection and its hops, whether or not they were ever open."""
-    gateway = connection.gateway
-    _hang_up(connection)
-    if isinstance(gateway, Connection):
-        close(gateway)
-
-
-def _hang_up(connection: Connection) -> None:
-    transport = connection.client.get_transport()
+def _hang_up(client: paramiko.SSHClient, sock: Any) -> None:
+    transport = client.get_transport()
     if transport is not None:
         # paramiko's watch over a handshake outlives one that failed.
         transport.packetizer.complete_handshake()
-    connection.close()
-    connection.client.close()
+    if isinstance(sock, socket.socket):
+        # Its thread sleeps over the socket: this wakes it.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    client.close()
+    sock.close()

@@ -4,11 +4,9 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import paramiko
-from fabric import Connection
 
 from nodeprep.errors import DeadlinePassed, FactError, LoginRefused, Unreachable
 from nodeprep.frames import CAP
@@ -50,7 +48,7 @@ class SshSession:
     """A node over SSH. Each run is one session of the one connection."""
 
     node: Node
-    connection: Connection
+    transport: paramiko.Transport
     password: Secret | None
     channel_limit: float
 
@@ -60,14 +58,15 @@ class SshSession:
         prompt = f"nodeprep-{secrets.token_hex(8)}"
         try:
             with contextlib.closing(self._channel()) as channel:
-                with _cut_off_at(channel, end):
-                    channel.exec_command(command_line(self.node.sudo.method, prompt, limit))
+                # paramiko waits without a limit for the answer to this request.
+                channel.event = _Bounded(end)
+                channel.exec_command(command_line(self.node.sudo.method, prompt, limit))
                 if self.node.sudo.method == "password":
                     _give_password(channel, prompt, self._password(), end)
                 _send(channel, script.reveal().encode(), end)
                 return explained(_receive(channel, end, received), self.node)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            late = time.monotonic() >= end or is_timeout(str(error), self.connection)
+            late = time.monotonic() >= end or is_timeout(str(error), self.transport)
             if late or isinstance(error, TimeoutError):
                 raise DeadlinePassed(
                     f"no answer within {int(limit)} s",
@@ -81,8 +80,7 @@ class SshSession:
             ) from error
 
     def _channel(self) -> paramiko.Channel:
-        transport = self.connection.transport
-        channel: paramiko.Channel = transport.open_session(timeout=self.channel_limit)
+        channel = self.transport.open_session(timeout=self.channel_limit)
         # One stream to drain: a second one that fills its window would block the first.
         channel.set_combine_stderr(True)
         return channel
@@ -93,15 +91,18 @@ class SshSession:
         return self.password
 
 
-@contextlib.contextmanager
-def _cut_off_at(channel: paramiko.Channel, end: float) -> Iterator[None]:
-    # paramiko waits without a limit for the answer to some requests.
-    timer = threading.Timer(max(0.0, end - time.monotonic()), channel.get_transport().close)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+class _Bounded(threading.Event):
+    """An event that nobody waits for beyond a moment of the monotonic clock."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self._end = end
+
+    def wait(self, timeout: float | None = None) -> bool:
+        left = max(0.0, self._end - time.monotonic())
+        if not super().wait(left if timeout is None else min(left, timeout)):
+            raise TimeoutError
+        return True
 
 
 def _give_password(channel: paramiko.Channel, prompt: str, password: Secret, end: float) -> None:

@@ -180,7 +180,7 @@ def nodeprep_runs() -> str:
 def wait_for_record(verb: str) -> None:
     """Wait until the newest roll says in its journal that it begins a verb."""
     folder = Path(os.environ["XDG_STATE_HOME"]) / "nodeprep" / "runs"
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while time.monotonic() < end:
         journals = sorted(folder.glob("*.jsonl"))
         if journals and f'"verb":"{verb}"' in journals[-1].read_text():
