@@ -1,6 +1,8 @@
 """One script asks a node everything; its answer becomes facts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nodeprep import files, frames
@@ -22,11 +24,7 @@ TOTAL = Script("total\n")
 
 def body(node: Node, topics: Sequence[Topic]) -> Script:
     """Return the questions alone, for a script that has opened the frames already."""
-    paths, secrets = _paths(node, topics)
-    questions = [
-        frames.framed(fact.name, script) for fact in _facts(topics) if (script := fact.script(node))
-    ]
-    return join([*questions, files.probe(paths, secrets)], "")
+    return _form(_Asker(node, topics)).body
 
 
 def parse(output: bytes, node: Node, topics: Sequence[Topic], nonce: str) -> Facts:
@@ -34,12 +32,11 @@ def parse(output: bytes, node: Node, topics: Sequence[Topic], nonce: str) -> Fac
 
     Raises FactError, naming the fact, where an answer is torn or cannot be read.
     """
-    answers = frames.parse(output, nonce)
+    answers, form = frames.parse(output, nonce), _form(_Asker(node, topics))
     values = {
-        fact.name: _parse(fact, answers) if fact.script(node) else fact.parse("")
-        for fact in _facts(topics)
+        fact.name: _parse(fact, answers) if asked else fact.parse("") for fact, asked in form.facts
     }
-    return Facts(values, files.parse(answers, _paths(node, topics)[1]))
+    return Facts(values, files.parse(answers, form.secrets))
 
 
 def _parse(fact: Fact[Any], answers: frames.Answers) -> object:
@@ -54,11 +51,45 @@ def _parse(fact: Fact[Any], answers: frames.Answers) -> object:
         ) from error
 
 
-def _facts(topics: Sequence[Topic]) -> list[Fact[Any]]:
-    return [fact for topic in topics for fact in topic.FACTS]
+# --- what is the same for many nodes --------------------------------------------------------
 
 
-def _paths(node: Node, topics: Sequence[Topic]) -> tuple[list[str], list[str]]:
+class _Asker:
+    """Topics that ask a node: alike where they are the very same and so is what is wanted of it.
+
+    What is asked of a node depends on its desired state alone, which a fleet's nodes share.
+    """
+
+    def __init__(self, node: Node, topics: Sequence[Topic]) -> None:
+        self.node, self.topics = node, topics
+        self._same = (id(node.desired), *map(id, topics))
+
+    def __hash__(self) -> int:
+        return hash(self._same)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asker) and self._same == other._same
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """All questions, each fact with whether it is asked at all, and the files that stay secret."""
+
+    body: Script
+    facts: tuple[tuple[Fact[Any], bool], ...]
+    secrets: tuple[str, ...]
+
+
+# What it keeps alive are the askers too: no other value can come to have their identity.
+@lru_cache(maxsize=64)
+def _form(asker: _Asker) -> _Form:
+    node, topics = asker.node, asker.topics
+    facts = [(fact, fact.script(node)) for topic in topics for fact in topic.FACTS]
+    secrets = tuple(path for topic in topics for path in topic.secrets(node))
     paths = [path for topic in topics for path in topic.paths(node)]
-    secrets = [path for topic in topics for path in topic.secrets(node)]
-    return paths, secrets
+    questions = [frames.framed(fact.name, script) for fact, script in facts if script]
+    return _Form(
+        body=Script(str(join([*questions, files.probe(paths, secrets)], ""))),
+        facts=tuple((fact, bool(script)) for fact, script in facts),
+        secrets=secrets,
+    )

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
@@ -19,7 +19,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
 
     Raises jinja2.UndefinedError for a value that is missing: that is a defect of nodeprep.
     """
-    return _environment().get_template(template).render(values)
+    return _template(template).render(values)
 
 
 def systemd_word(value: object) -> str:
@@ -41,12 +41,16 @@ def template_folder() -> Path:
 
 
 @cache
+def _template(name: str) -> Template:
+    return _environment().get_template(name)
+
+
+@cache
 def _environment() -> Environment:
     # What is rendered is no HTML: there is nothing to escape for a browser.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(template_folder()),
         undefined=StrictUndefined,
-        auto_reload=False,  # a file that is asked for again is not looked at again
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,7 @@ nothing else: the work of a greeting begins when its first byte is there.
 """
 
 import contextlib
+import logging
 import random
 import select
 import socket
@@ -239,10 +240,18 @@ def _transport_factory(kinds: tuple[str, ...]) -> Callable[..., paramiko.Transpo
         security.ciphers = _first(security.ciphers, QUICK_CIPHERS)
         if not isinstance(sock, paramiko.ProxyCommand):
             sock.settimeout(WAKE_UP)
+        transport.set_log_channel(_log_channel())
         transport.set_keepalive(15)
         return transport
 
     return build
+
+
+@cache
+def _log_channel() -> str:
+    # Each error comes to us as an exception too; by default paramiko prints it as well.
+    logging.getLogger("nodeprep.ssh").setLevel(logging.CRITICAL + 1)
+    return "nodeprep.ssh"
 
 
 def _first(known: Iterable[str], preferred: Container[str]) -> tuple[str, ...]:
