@@ -138,10 +138,10 @@ _HOW = (
     click.option(
         "-o",
         "--output",
-        type=click.Choice(["text", "json"]),
+        type=click.Choice(["text", "json", "jsonl"]),
         default="text",
         show_default=True,
-        help="json is documented in docs/output.md.",
+        help="json and jsonl are documented in docs/output.md.",
     ),
 )
 
@@ -156,8 +156,8 @@ def facts(**given: Any) -> None:
 
     with session(given) as (_, nodes, options):
         kept = dataclasses.replace(options, keep_facts=True)
-        outcomes = collect(runner.verify_nodes(nodes, kept), nodes, "facts")
-        _show("facts", outcomes, given["output"], runner.exit_code(outcomes, wanted=_always))
+        came = runner.verify_nodes(nodes, kept)
+        _tell("facts", came, nodes, given["output"], wanted=_always)
 
 
 @nodeprep.command()
@@ -168,9 +168,8 @@ def verify(*, quiet: bool, **given: Any) -> None:
     from nodeprep import runner
 
     with session(given) as (_, nodes, options):
-        outcomes = collect(runner.verify_nodes(nodes, options), nodes, "verify")
-        code = runner.exit_code(outcomes, wanted=runner.is_ready)
-        _show("verify", outcomes, given["output"], code, quiet=quiet)
+        came = runner.verify_nodes(nodes, options)
+        _tell("verify", came, nodes, given["output"], wanted=runner.is_ready, quiet=quiet)
 
 
 @nodeprep.command()
@@ -182,10 +181,11 @@ def plan(*, out: Path | None, **given: Any) -> None:
     from nodeprep import runner
 
     with session(given) as (inventory, nodes, options), _saving(out) as save:
-        outcomes = collect(runner.plan_nodes(nodes, options), nodes, "plan")
-        save(plan_.document(outcomes, inventory, options.chapters))
-        code = runner.exit_code(outcomes, wanted=lambda o: not o.changes and runner.is_ready(o))
-        _show("plan", outcomes, given["output"], code)
+        came = runner.plan_nodes(nodes, options)
+        if out is not None:
+            came = iter(outcomes := collect(came, nodes, "plan"))
+            save(plan_.document(outcomes, inventory, options.chapters))
+        _tell("plan", came, nodes, given["output"], wanted=runner.is_done)
 
 
 @nodeprep.command()
@@ -202,9 +202,8 @@ def apply(*, file: Path | None, **given: Any) -> None:
     with session(given) as (inventory, nodes, options):
         saved = plan_.read(_text(file), str(file), inventory) if file else None
         chosen, how = _of_plan(saved, nodes, options) if saved else (nodes, options)
-        outcomes = collect(runner.apply_nodes(chosen, how, saved), chosen, "apply")
-        code = runner.exit_code(outcomes, wanted=runner.is_ready)
-        _show("apply", outcomes, given["output"], code)
+        came = runner.apply_nodes(chosen, how, saved)
+        _tell("apply", came, chosen, given["output"], wanted=runner.is_ready)
 
 
 @nodeprep.command()
@@ -275,35 +274,64 @@ def _of_plan(
 
 def collect(outcomes: "Iterable[Outcome]", nodes: "Sequence[Node]", verb: str) -> "list[Outcome]":
     """Return the outcomes in the order of ``nodes``, and show meanwhile how many have come."""
-    from nodeprep.console import with_progress
+    from nodeprep.console import sharing, with_progress
 
     position = {node.name: place for place, node in enumerate(nodes)}
-    came = with_progress(outcomes, len(nodes), verb)
+    came = sharing(with_progress(outcomes, len(nodes), verb))
     return sorted(came, key=lambda outcome: position[outcome.node.name])
 
 
 # --- from outcomes to a terminal ------------------------------------------------------------
 
 
-def _show(
-    verb: str, outcomes: "Sequence[Outcome]", output: str, code: int, *, quiet: bool = False
+def _tell(
+    verb: str,
+    came: "Iterable[Outcome]",
+    nodes: "Sequence[Node]",
+    output: str,
+    *,
+    wanted: "Callable[[Outcome], bool]",
+    quiet: bool = False,
 ) -> None:
-    if output == "json":
-        from nodeprep.report import json
+    """Print what comes of the nodes: line by line as it comes, or the whole at its end.
 
-        click.echo(json.document(verb, outcomes, code))
+    Raises SystemExit where not every node is as wanted.
+    """
+    from nodeprep import runner
+    from nodeprep.console import with_progress
+    from nodeprep.report import json
+
+    if output == "jsonl":
+        code = runner.exit_code(
+            _printed(verb, with_progress(came, len(nodes), verb)), wanted=wanted
+        )
+        click.echo(json.last_line(verb, len(nodes), code))
     else:
-        from nodeprep.report import text
-
-        views: dict[str, Callable[[], str]] = {
-            "facts": lambda: text.told(outcomes),
-            "verify": lambda: text.verified(outcomes, only_problems=quiet),
-            "plan": lambda: text.planned(outcomes),
-            "apply": lambda: text.applied(outcomes),
-        }
-        click.echo(views[verb]())
+        outcomes = collect(came, nodes, verb)
+        code = runner.exit_code(outcomes, wanted=wanted)
+        click.echo(_view(verb, outcomes, code, output, quiet=quiet))
     if code:
         raise SystemExit(code)
+
+
+def _printed(verb: str, outcomes: "Iterable[Outcome]") -> "Iterator[Outcome]":
+    from nodeprep.report import json
+
+    for outcome in outcomes:
+        click.echo(json.line(verb, outcome))
+        yield outcome
+
+
+def _view(verb: str, outcomes: "Sequence[Outcome]", code: int, output: str, *, quiet: bool) -> str:
+    from nodeprep.report import json, text
+
+    views: dict[str, Callable[[], str]] = {
+        "facts": lambda: text.told(outcomes),
+        "verify": lambda: text.verified(outcomes, only_problems=quiet),
+        "plan": lambda: text.planned(outcomes),
+        "apply": lambda: text.applied(outcomes),
+    }
+    return json.document(verb, outcomes, code) if output == "json" else views[verb]()
 
 
 def _always(_: "Outcome") -> bool:

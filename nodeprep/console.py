@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from nodeprep.model import Outcome
+from nodeprep.model import Finding, Outcome
 
 T = TypeVar("T")
 
@@ -46,6 +46,15 @@ def blocks(
     for identity, names in owners.items():
         grouped.setdefault(tuple(names), []).append(first[identity])
     return sorted(grouped.items(), key=lambda block: -len(block[0]))
+
+
+def sharing(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Pass ``outcomes`` on; findings that are equal become one value, for a fleet's memory."""
+    each: dict[Finding, Finding] = {}
+    whole: dict[tuple[Finding, ...], tuple[Finding, ...]] = {}
+    for outcome in outcomes:
+        findings = tuple(each.setdefault(finding, finding) for finding in outcome.findings)
+        yield replace(outcome, findings=whole.setdefault(findings, findings))
 
 
 @dataclass(frozen=True)

@@ -316,3 +316,8 @@ def _code(outcome: Outcome, wanted: Callable[[Outcome], bool]) -> int:
 def is_ready(outcome: Outcome) -> bool:
     """Tell whether nothing that the inventory wants is missing."""
     return verify.ready(outcome.findings)
+
+
+def is_done(outcome: Outcome) -> bool:
+    """Tell whether nothing is missing, and there is nothing to be done."""
+    return not outcome.changes and is_ready(outcome)

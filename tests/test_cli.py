@@ -295,6 +295,15 @@ def test_schema_prints_a_json_schema_that_takes_the_example() -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(out))
 
 
+@pytest.mark.usefixtures("door")
+def test_lines_of_json_come_as_the_nodes_do_and_the_last_one_counts_them() -> None:
+    code, out, _ = called("verify", "-o", "jsonl")
+    *lines, last = map(json.loads, out.splitlines())
+    assert {line["name"] for line in lines} == {"node1", "node2"}
+    assert all(line["ready"] is False and line["findings"] for line in lines)
+    assert (last["command"], last["nodes"], last["exit_code"], code) == ("verify", 2, 1, 1)
+
+
 def test_facts_of_this_machine_are_read_through_the_whole_program(tmp_path: Path) -> None:
     file = tmp_path / "here.yaml"
     file.write_text("nodes: [{name: here, address: local}]\n")

@@ -14,14 +14,22 @@ from nodeprep.model import FileState, Finding, Outcome, Status
 
 def document(verb: str, outcomes: Sequence[Outcome], exit_code: int) -> str:
     """Return the whole result of ``verb`` as one JSON document."""
-    body = {
-        "format": "nodeprep result 1",
-        "nodeprep": __version__,
-        "command": verb,
-        "exit_code": exit_code,
-        "nodes": [node(verb, outcome) for outcome in outcomes],
-    }
-    return json.dumps(body, indent=2)
+    nodes = [node(verb, outcome) for outcome in outcomes]
+    return json.dumps({**_head(verb), "exit_code": exit_code, "nodes": nodes}, indent=2)
+
+
+def line(verb: str, outcome: Outcome) -> str:
+    """Return one node's part of the document on a line of its own."""
+    return json.dumps(node(verb, outcome))
+
+
+def last_line(verb: str, nodes: int, exit_code: int) -> str:
+    """Return the line that ends a result of lines, after those of so many nodes."""
+    return json.dumps({**_head(verb), "exit_code": exit_code, "nodes": nodes})
+
+
+def _head(verb: str) -> Mapping[str, Any]:
+    return {"format": "nodeprep result 1", "nodeprep": __version__, "command": verb}
 
 
 def node(verb: str, outcome: Outcome) -> Mapping[str, Any]:

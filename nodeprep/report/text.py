@@ -1,15 +1,17 @@
 """Outcomes as text: what nodes share is printed once, under their folded names."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from nodeprep import plan, ruleset
 from nodeprep.console import blocks, one_line, printable
-from nodeprep.errors import Interrupted, LockHeld, StalePlan, Unreachable
+from nodeprep.errors import Interrupted, LockHeld, NodeprepError, StalePlan, Unreachable
 from nodeprep.inventory import fold
-from nodeprep.model import Change, Finding, Outcome, Status
+from nodeprep.model import Change, Finding, Node, Outcome, Status
 from nodeprep.report.json import facts
 from nodeprep.story import STORY
 
@@ -17,6 +19,9 @@ _TITLES: Mapping[str, str] = {
     **{topic.NAME: topic.TITLE for topic in STORY},
     ruleset.NAME: "Rules",
 }
+LONGEST = 240
+"""Characters of names in a line of the summary; of more nodes only their number is told."""
+
 _COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "cyan"}
 
 
@@ -137,15 +142,47 @@ def _step(status: int | None) -> str:
 
 
 def errors(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return what went wrong with nodes that gave no facts, or not all, by nodes."""
-    by_name = {o.node.name: [o.error] for o in outcomes if o.error is not None}
+    """Return what went wrong with nodes that gave no facts, or not all, by nodes.
+
+    What differs in a node's name and address alone is told once, with ``NAME`` and ``ADDRESS``.
+    """
+    by_name = {o.node.name: [_trouble(o.node, o.error)] for o in outcomes if o.error is not None}
     lines = []
-    for names, failures in blocks(by_name, key=str):
-        for error in failures:
-            title = click.style(type(error).__name__, fg="red")
-            lines.append(f"{_bold(fold(names))}: {title}: {one_line(error.message)}")
-            lines += [f"          type: {one_line(error.hint)}"] if error.hint else []
+    for names, troubles in blocks(by_name, key=lambda trouble: trouble.of_many):
+        for trouble in troubles:
+            kind, message, hint = trouble.of_many if len(names) > 1 else trouble.of_one
+            title = click.style(kind, fg="red")
+            lines.append(f"{_bold(fold(names))}: {title}: {one_line(message)}")
+            lines += [f"          type: {one_line(hint)}"] if hint else []
     return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trouble:
+    """Kind, message and hint of an error: as it is, and without the names of its node."""
+
+    of_one: tuple[str, str, str]
+    of_many: tuple[str, str, str]
+
+
+def _trouble(node: Node, error: NodeprepError) -> _Trouble:
+    kind = type(error).__name__
+    nameless = (_nameless(error.message, node), _nameless(error.hint, node))
+    return _Trouble(of_one=(kind, error.message, error.hint), of_many=(kind, *nameless))
+
+
+_WORD = re.compile(r"[\w:][\w.:-]*\b")
+
+
+def _nameless(text: str, node: Node) -> str:
+    def word(found: re.Match[str]) -> str:
+        whole = found[0]
+        if whole == node.name:
+            return "NAME"
+        port = whole.removeprefix(node.address)
+        return f"ADDRESS{port}" if port != whole and re.fullmatch(r"(:\d+)?", port) else whole
+
+    return _WORD.sub(word, text)
 
 
 def _summary(outcomes: Sequence[Outcome]) -> list[str]:
@@ -154,11 +191,17 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
         names.setdefault(_end(outcome), []).append(outcome.node.name)
     order = ("ready", "not ready", "left alone", "no answer", "not begun")
     lines = [
-        click.style(f"{end}: {fold(names[end])}", fg="green" if end == "ready" else "red")
+        click.style(f"{end}: {_named(names[end])}", fg="green" if end == "ready" else "red")
         for end in order
         if end in names
     ]
     return ["", *lines]
+
+
+def _named(names: Sequence[str]) -> str:
+    # Whoever is not ready is named above, with the reason; this is to fit a screen.
+    folded = fold(names)
+    return folded if len(folded) <= LONGEST else f"{len(names)} nodes"
 
 
 def _end(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ import pytest
 from nodeprep import ipvs
 from nodeprep.errors import Unreachable
 from nodeprep.inventory import expand
-from nodeprep.model import Fact, Facts, Outcome, Status, StepResult
+from nodeprep.model import Fact, Facts, Node, Outcome, Status, StepResult
 from nodeprep.report import text
 from nodeprep.shell import Script
 from nodeprep.topics import proxy_mode
@@ -92,7 +92,37 @@ def test_the_same_error_of_many_nodes_is_told_once() -> None:
     assert shown.count("gone") == 1
 
 
+def test_errors_that_differ_in_names_and_addresses_alone_are_told_once() -> None:
+    lost = [
+        Outcome(
+            node=Node(name=f"node{n}", address=f"10.0.0.{n}"),
+            error=Unreachable(f"r@10.0.0.{n}:22: gone", hint=f"ssh r@10.0.0.{n}; see node{n}"),
+        )
+        for n in range(1, 40)
+    ]
+    shown = plain("verify", lost)
+    assert "node[1-39]: Unreachable: r@ADDRESS:22: gone\n" in shown
+    assert "type: ssh r@ADDRESS; see NAME\n" in shown
+    assert shown.count("gone") == 1
+    assert "r@10.0.0.7:22: gone" in plain("verify", lost[6:7])
+
+
+def test_what_is_no_name_of_the_node_stays_as_it_is() -> None:
+    error = Unreachable("a: 10.0.0.11 and 10.0.0.1x are a-b, not 10.0.0.1")
+    others = [Outcome(node=Node(name=name, address="10.0.0.1"), error=error) for name in ("x", "y")]
+    assert "x,y: Unreachable: a: 10.0.0.11 and 10.0.0.1x are a-b, not ADDRESS" in plain(
+        "verify", others
+    )
+
+
 # --- verify ---------------------------------------------------------------------------------
+
+
+def test_a_long_list_of_names_is_a_number_in_the_summary_and_told_above() -> None:
+    lost = [failed(f"node{n}", Unreachable("gone")) for n in range(1, 400, 3)]
+    shown = plain("verify", lost)
+    assert "\nno answer: 133 nodes" in shown
+    assert set(expand(shown.partition(":")[0].strip())) == {o.node.name for o in lost}
 
 
 def test_the_summary_names_every_node_exactly_once() -> None:
