@@ -237,7 +237,7 @@ def session(
     """
     import dataclasses
 
-    from nodeprep import executors, inventory, runner
+    from nodeprep import credentials, executors, inventory, runner
 
     loaded = inventory.load(given["path"])
     limit = given["limit"]
@@ -247,7 +247,7 @@ def session(
     asks_cluster = "topics" in given and runner.asks_cluster(nodes, given["topics"])
     cluster = runner.cluster_of(loaded, nodes) if asks_cluster else None
     # Asked before signals mean anything else: an interrupt at the prompt is one.
-    passwords = runner.passwords((*nodes, *runner.speakers(loaded)))
+    passwords = credentials.passwords((*nodes, *runner.speakers(loaded)))
     with executors.stopping_on_signals() as stop:
         options = runner.Options(
             topics=given.get("topics", ()),

@@ -6,6 +6,7 @@ cut short anywhere begins here again.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import click
@@ -18,7 +19,7 @@ from nodeprep.kubernetes.view import View
 from nodeprep.model import Change, Facts, Inventory, Node
 from nodeprep.rollout import cluster_objects, daemonset
 from nodeprep.rollout.switching import Aim
-from nodeprep.transport import OPERATOR, connect
+from nodeprep.transport import OPERATOR, Session, connect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,21 @@ class Cluster:
     def contact(self) -> rolling.Contact:
         """Return a way there that is not yet open."""
         options = self.options
-        return rolling.Contact(node=self.node, limits=options.limits, passwords=options.passwords)
+        return rolling.Contact(
+            node=self.node,
+            limits=options.limits,
+            passwords=options.passwords,
+            way=options.connect,
+        )
 
     def look(self) -> Facts:
         """Return what kubectl says now. Raises Unreachable, or FactError with its words."""
-        with connect(self.node, self.options.limits, self.options.passwords) as session:
+        with self._session() as session:
             return visits.read(self.node, session, (self.kind.question(),), self.options.limits)
+
+    def _session(self) -> AbstractContextManager[Session]:
+        options = self.options
+        return (options.connect or connect)(self.node, options.limits, options.passwords)
 
     def prepare(self, node: Node, aim: Aim) -> None:
         """Make what the roll needs before its first node. Raises NodeFailed, LockHeld."""
@@ -75,7 +85,7 @@ class Cluster:
             return
         for change in changes:
             click.echo(f"cluster: {console.one_line(change.summary)}")
-        with connect(self.node, self.options.limits, self.options.passwords) as session:
+        with self._session() as session:
             runner.change_cluster(session, changes, self.options.limits)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from nodeprep import cli, console, inventory, journal, rolling, runner, visits
+from nodeprep import cli, console, inventory, journal, rolling, runner
 from nodeprep.apply import Run
+from nodeprep.credentials import with_kubeconfig
 from nodeprep.errors import (
     Interrupted,
     NeedsOperator,
@@ -378,9 +379,10 @@ def _perform(asked: _Roll, start: Roll, log: journal.Journal, rows: dict[str, Ro
     hands = {
         node.name: rolling.Hand(
             contact=rolling.Contact(
-                node=visits.with_kubeconfig(node),
+                node=with_kubeconfig(node),
                 limits=options.limits,
                 passwords=options.passwords,
+                way=options.connect,
             ),
             kind=asked.kind(node),
             aim=asked.aims[node.name],

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import groupby
 
 from nodeprep import apply, runner, visits
+from nodeprep.credentials import Passwords
 from nodeprep.errors import (
     FactError,
     HostKeyRefused,
@@ -46,7 +47,8 @@ from nodeprep.rollout.machine import (
 from nodeprep.rollout.switching import Aim, Kind
 from nodeprep.story import Topic
 from nodeprep.topics import system
-from nodeprep.transport import Limits, Passwords, Session, connect, run_here
+from nodeprep.transport import Limits, Session, connect, run_here
+from nodeprep.visits import Connect
 
 PAUSE = 2.0
 """Seconds before a node is tried again, and a shut gate asked again."""
@@ -120,11 +122,15 @@ class Told:
 
 @dataclass(kw_only=True)
 class Contact:
-    """The way to one node, opened when it is needed and opened again when it was lost."""
+    """The way to one node, opened when it is needed and opened again when it was lost.
+
+    ``way`` opens it in another manner than over SSH from here.
+    """
 
     node: Node
     limits: Limits
     passwords: Passwords
+    way: Connect | None = None
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     session: Session | None = None
     latest: Facts | None = None
@@ -132,8 +138,8 @@ class Contact:
     def open(self) -> Session:
         """Return the open session. Raises Unreachable where there is none to be had."""
         if self.session is None:
-            way = connect(self.node, self.limits, self.passwords)
-            self.session = self.stack.enter_context(way)
+            opened = (self.way or connect)(self.node, self.limits, self.passwords)
+            self.session = self.stack.enter_context(opened)
         return self.session
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from nodeprep import apply as apply_
 from nodeprep import cluster_steps, executors, plan, story, verify
+from nodeprep.credentials import Passwords, with_kubeconfig
 from nodeprep.errors import (
     FactError,
     NodeprepError,
@@ -32,19 +33,21 @@ from nodeprep.kubernetes.share import Share, share
 from nodeprep.kubernetes.view import View
 from nodeprep.model import Change, Fact, Inventory, Node, Outcome
 from nodeprep.rollout.gates import Questions
-from nodeprep.shell import Secret, whole
+from nodeprep.shell import whole
 from nodeprep.story import Topic
 from nodeprep.topics import daemonset
-from nodeprep.transport import Limits, Passwords, Session, ask_here, connect
+from nodeprep.transport import Limits, Session, ask_here, connect
 from nodeprep.visits import (
     Apply,
+    Connect,
     Inquiry,
     Plan,
+    Task,
     Verify,
     Visitor,
     Weigh,
     read,
-    with_kubeconfig,
+    unpacked,
 )
 
 
@@ -68,6 +71,9 @@ class Options:
     ``instead`` are topics that are none of the story's, to be asked in their place. ``cluster`` is
     asked once, for the nodes whose kube-proxy a DaemonSet runs. ``keep_facts`` is for reports that
     show more than findings.
+
+    Nodes are visited by threads of this process, over ways that ``connect`` opens, if it is there;
+    ``spread`` sends visits elsewhere, where they can be sent.
     """
 
     topics: tuple[str, ...] = ()
@@ -78,11 +84,17 @@ class Options:
     stop: threading.Event = field(default_factory=threading.Event)
     cluster: Cluster | None = None
     keep_facts: bool = False
+    connect: Connect | None = None
+    spread: "Spread | None" = None
 
     @property
     def chapters(self) -> tuple[Topic, ...]:
         """The chosen topics in the order of the story."""
         return self.instead or story.chapters(self.topics)
+
+
+Spread = Callable[[Visitor, Sequence[Node], Options], Iterator[Outcome]]
+"""Lets visitors like the one given do their task elsewhere; outcomes come back packed."""
 
 
 # --- the verbs ------------------------------------------------------------------------------
@@ -143,9 +155,16 @@ def over(
     for node in proxies.values():
         with_kubeconfig(node)
     visitor = Visitor(
-        task=task, connect=connect, limits=options.limits, passwords=options.passwords
+        task=task,
+        connect=options.connect or connect,
+        limits=options.limits,
+        passwords=options.passwords,
     )
-    return executors.threads(visitor, nodes, options.parallel, options.stop)
+    if options.spread is None or not isinstance(task, Task):
+        return executors.threads(visitor, nodes, options.parallel, options.stop)
+    known = {node.name: node for node in nodes}
+    came = options.spread(visitor, nodes, options)
+    return (unpacked(outcome, known) for outcome in came)
 
 
 # --- the cluster ----------------------------------------------------------------------------
@@ -192,7 +211,8 @@ def look_at(cluster: Cluster, options: Options) -> View:
         answer = ask_here(whole(script), options.limits.probe)
         return view.parse(answer.decode("utf-8", "backslashreplace"))
     fact = Fact(name="cluster.view", script=lambda _: script, parse=view.parse)
-    with connect(cluster.through, options.limits, options.passwords) as session:
+    opened = (options.connect or connect)(cluster.through, options.limits, options.passwords)
+    with opened as session:
         return read(cluster.through, session, (Questions(FACTS=(fact,)),), options.limits)[fact]
 
 
@@ -232,7 +252,7 @@ def change_cluster(session: Session, changes: Sequence[Change], limits: Limits) 
     cluster_steps.check(output, changes, nonce)
 
 
-# --- secrets and names ----------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------
 
 
 def local_node(nodes: Sequence[Node]) -> Node:
@@ -248,40 +268,6 @@ def local_node(nodes: Sequence[Node]) -> Node:
             hint="nodeprep ... --local --limit NAME",
         )
     return dataclasses.replace(mine[0], address="local")
-
-
-def passwords(nodes: Sequence[Node]) -> Passwords:
-    """Fetch each sudo password once, from where the inventory says it is.
-
-    Raises UsageError where there is none to be had.
-    """
-    sources = {node.sudo.password for node in nodes if node.sudo.method == "password"}
-    return {source: Secret(_password(source)) for source in sorted(sources)}
-
-
-def _password(source: str) -> str:
-    kind, _, place = source.partition(":")
-    if kind in ("file", "fd"):
-        text = _read(int(place) if kind == "fd" else place, "sudo: password", lines=1)
-        if not text:
-            raise UsageError(f"sudo: password: {source} is empty")
-        return text.rstrip("\n")
-    try:
-        return getpass.getpass("sudo password on the nodes: ")
-    except EOFError as error:
-        raise UsageError(
-            "no terminal to ask for the sudo password",
-            hint="give it a `file` or a `descriptor` under `sudo: {password: ...}`",
-        ) from error
-
-
-def _read(path: str | int, setting: str, lines: int | None = None) -> str:
-    try:
-        # A number is a descriptor that is open already, and stays open.
-        with open(path, closefd=not isinstance(path, int)) as stream:
-            return "".join(itertools.islice(stream, lines))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{setting}: {path}: {error}") from error
 
 
 def run_id() -> str:

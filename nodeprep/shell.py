@@ -9,7 +9,7 @@ printf %s 'it'\\''s'
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import NoReturn, Self
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Secret:
         return "<secret>"
 
     __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: it would travel to wherever that goes. Raises TypeError."""
+        raise TypeError("a secret is not pickled")
 
 
 @dataclass(frozen=True)

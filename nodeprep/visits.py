@@ -10,11 +10,11 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from nodeprep import apply as apply_
 from nodeprep import plan, probe, story, verify
+from nodeprep.credentials import Passwords, with_kubeconfig
 from nodeprep.dataplane import judging
 from nodeprep.errors import (
     DeadlinePassed,
@@ -23,13 +23,12 @@ from nodeprep.errors import (
     NodeFailed,
     NodeprepError,
     Unreachable,
-    UsageError,
 )
 from nodeprep.kubernetes.share import CLUSTER, Share
 from nodeprep.model import Change, Facts, Node, Outcome, StepResult
-from nodeprep.shell import Secret
+from nodeprep.shell import Script, Secret
 from nodeprep.story import Topic
-from nodeprep.transport import Limits, Passwords, Session
+from nodeprep.transport import Limits, Session, connect
 
 NO_FACTS = Facts({})
 """What an outcome keeps of a node's facts once they are judged: ten thousand would not fit."""
@@ -41,6 +40,7 @@ LOCK_PAUSE = 2.0
 # --- tasks ----------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Task(Protocol):
     """Something to be done at a node."""
 
@@ -287,6 +287,12 @@ class Visitor:
             outcome = Outcome(node=node, error=NodeFailed(told, hint="please report this"))
         return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
+    @property
+    def luggage(self) -> "Luggage":
+        """Return what a visitor elsewhere needs; raises nothing."""
+        plain = {place: password.reveal() for place, password in self.passwords.items()}
+        return Luggage(task=self.task, limits=self.limits, passwords=plain)
+
     def _visited(self, node: Node) -> Outcome:
         # A wrong password tried on every node would lock an account that all of them share.
         if node.sudo.password in self.refused:
@@ -296,19 +302,39 @@ class Visitor:
             return self.task(whole, session)
 
 
-def with_kubeconfig(node: Node) -> Node:
-    """Return ``node`` with the content of its kubeconfig, where the inventory names a file here.
+# --- there and back -------------------------------------------------------------------------
 
-    Raises UsageError where it cannot be read.
-    """
-    proxy = node.desired.kube_proxy
-    if proxy.kubeconfig_from is None or not proxy.has_unit:
-        return node
-    try:
-        content = Secret(Path(proxy.kubeconfig_from).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"kubeconfig_from: {proxy.kubeconfig_from}: {error}") from error
-    desired = dataclasses.replace(
-        node.desired, kube_proxy=dataclasses.replace(proxy, kubeconfig_content=content)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Luggage:
+    """What a visitor in another process of this machine needs; it goes there through a pipe."""
+
+    task: Callable[[Node, Session], Outcome]
+    limits: Limits
+    passwords: Mapping[str, str]
+
+    def __call__(self) -> Callable[[Node], Outcome]:
+        """Return the work of a visitor, whose outcomes are fit to travel back."""
+        passwords = {place: Secret(text) for place, text in self.passwords.items()}
+        visitor = Visitor(task=self.task, connect=connect, limits=self.limits, passwords=passwords)
+        return lambda node: packed(visitor(node))
+
+
+def packed(outcome: Outcome) -> Outcome:
+    """Return an outcome without secrets, and without what waits for it at home."""
+    return dataclasses.replace(
+        outcome,
+        node=Node(name=outcome.node.name, address=outcome.node.address),
+        changes=tuple(map(_told, outcome.changes)),
+        steps=tuple(dataclasses.replace(step, change=_told(step.change)) for step in outcome.steps),
     )
-    return dataclasses.replace(node, desired=desired)
+
+
+def unpacked(outcome: Outcome, nodes: Mapping[str, Node]) -> Outcome:
+    """Return what came back with its node as it is known here."""
+    return dataclasses.replace(outcome, node=nodes[outcome.node.name])
+
+
+def _told(change: Change) -> Change:
+    # An action's text, not its secrets: it is shown and compared, never done again.
+    return dataclasses.replace(change, action=Script(str(change.action)))

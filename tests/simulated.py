@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from nodeprep import apply, journal, rolling
+from nodeprep.credentials import Passwords
 from nodeprep.errors import DeadlinePassed, Unreachable
 from nodeprep.journal import Journal
 from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
@@ -26,7 +27,7 @@ from nodeprep.rollout.machine import Act, Ended, Event, Roll, Verb, roll
 from nodeprep.rollout.switching import Aim
 from nodeprep.shell import Script, words
 from nodeprep.story import Topic
-from nodeprep.transport import Limits, Passwords
+from nodeprep.transport import Limits
 from tests.shells import Machine
 
 RUN = "20261123T070000Z-0a1b2c"

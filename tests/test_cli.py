@@ -14,11 +14,12 @@ import jsonschema
 import pytest
 
 from nodeprep import __version__, cli, runner, story
+from nodeprep.credentials import Passwords
 from nodeprep.errors import LockHeld, NodeprepError
 from nodeprep.files import ManagedFile
 from nodeprep.model import Node
 from nodeprep.shell import Script
-from nodeprep.transport import Limits, Passwords
+from nodeprep.transport import Limits
 from tests.sample_topic import SampleTopic
 from tests.shells import NEEDS_ROOT
 from tests.test_runner import Door

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import getpass
-import io
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeprep import apply, plan, runner, story
+from nodeprep.credentials import Passwords
 from nodeprep.errors import (
     DeadlinePassed,
     FactError,
@@ -46,7 +46,7 @@ from nodeprep.model import (
 )
 from nodeprep.runner import Options
 from nodeprep.shell import Script, Secret
-from nodeprep.transport import Limits, Passwords
+from nodeprep.transport import Limits
 from tests.sample_topic import SampleTopic
 from tests.shells import NEEDS_ROOT, Machine
 
@@ -436,77 +436,6 @@ def test_a_kubeconfig_that_cannot_be_read_stops_before_any_node(
     with pytest.raises(UsageError, match="kubeconfig_from"):
         runner.verify_nodes([with_kubeconfig(str(file))], OPTIONS)
     assert door.sessions == []
-
-
-def asking(place: str) -> Node:
-    return dataclasses.replace(A[0], sudo=Sudo(method="password", password=place))
-
-
-def test_a_sudo_password_is_the_first_line_of_its_file(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    file.write_text("canary one\nsecond line\n")
-    place = f"file:{file}"
-    found = runner.passwords([asking(place), asking(place), *A])
-    assert {key: secret.reveal() for key, secret in found.items()} == {place: "canary one"}
-    assert "canary" not in str(found)
-
-
-def test_a_sudo_password_is_read_from_a_descriptor(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    file.write_text("canary\n")
-    with file.open() as stream:
-        place = f"fd:{stream.fileno()}"
-        assert runner.passwords([asking(place)])[place].reveal() == "canary"
-        os.fstat(stream.fileno())
-
-
-def test_a_sudo_password_is_taken_before_the_descriptor_ends() -> None:
-    reader, writer = os.pipe()
-    os.write(writer, b"canary\n")
-    place = f"fd:{reader}"
-    assert runner.passwords([asking(place)])[place].reveal() == "canary"
-    os.close(reader)
-    os.close(writer)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\xff"])
-def test_a_sudo_password_that_is_not_there_is_a_usage_error(
-    tmp_path: Path, content: bytes | None
-) -> None:
-    file = tmp_path / "password"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(UsageError, match="sudo: password"):
-        runner.passwords([asking(f"file:{file}")])
-
-
-def test_a_descriptor_that_is_not_open_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="sudo: password"):
-        runner.passwords([asking("fd:987")])
-
-
-def test_a_password_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["canary"])
-    monkeypatch.setattr(getpass, "getpass", lambda _: next(answers))
-    found = runner.passwords([asking("ask")] * 3)
-    assert [secret.reveal() for secret in found.values()] == ["canary"]
-
-
-def test_without_a_terminal_a_password_cannot_be_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def ended(_: str) -> str:
-        raise EOFError
-
-    monkeypatch.setattr(getpass, "getpass", ended)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(UsageError, match="no terminal") as caught:
-        runner.passwords([asking("ask")])
-    assert "`file`" in caught.value.hint
-
-
-def test_no_password_is_fetched_that_no_node_needs() -> None:
-    assert runner.passwords([*A, with_kubeconfig(None)]) == {}
 
 
 # --- this machine ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep import runner, story
+from nodeprep.credentials import Passwords
 from nodeprep.errors import DeadlinePassed, Unreachable, UsageError
 from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.share import CLUSTER
@@ -25,7 +26,7 @@ from nodeprep.model import (
 from nodeprep.runner import Cluster, Options
 from nodeprep.shell import Script
 from nodeprep.topics import daemonset, kube_proxy
-from nodeprep.transport import Limits, Passwords
+from nodeprep.transport import Limits
 from tests import shells
 from tests.kubernetes import samples
 

@@ -17,17 +17,18 @@ its own on the node, so that a hung command does not outlive its session for lon
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
+from nodeprep.credentials import Passwords
 from nodeprep.model import Node
-from nodeprep.shell import Script, Secret
+from nodeprep.shell import Script
 from nodeprep.transport.connection import Limits, opened
 from nodeprep.transport.local import OPERATOR, LocalSession, OperatorSession, ask_here, run_here
 from nodeprep.transport.route import route
 from nodeprep.transport.session import SshSession
 
-__all__ = ["OPERATOR", "Limits", "Passwords", "Session", "ask_here", "connect", "run_here"]
+__all__ = ["OPERATOR", "Limits", "Session", "ask_here", "connect", "run_here"]
 
 
 class Session(Protocol):
@@ -39,10 +40,6 @@ class Session(Protocol):
         ``limit`` is in seconds. Raises DeadlinePassed after it, Unreachable where the session is
         lost, LoginRefused where sudo says no, FactError where the answer is too long.
         """
-
-
-Passwords = Mapping[str, Secret]
-"""Sudo passwords by the place that the inventory names; see ``model.Sudo.password``."""
 
 
 @contextlib.contextmanager
