@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nodeprep import apply as apply_
-from nodeprep import cluster_steps, executors, plan, story, verify
+from nodeprep import cluster_steps, executors, plan, processes, story, verify
 from nodeprep.credentials import Passwords, with_kubeconfig
 from nodeprep.errors import (
     FactError,
@@ -93,8 +93,8 @@ class Options:
         return self.instead or story.chapters(self.topics)
 
 
-Spread = Callable[[Visitor, Sequence[Node], Options], Iterator[Outcome]]
-"""Lets visitors like the one given do their task elsewhere; outcomes come back packed."""
+Spread = Callable[[Visitor, Sequence[Node], int, threading.Event], Iterator[Outcome]]
+"""Does a visitor's task elsewhere, so many nodes at once until it is stopped; outcomes come packed."""
 
 
 # --- the verbs ------------------------------------------------------------------------------
@@ -151,20 +151,35 @@ def over(
 
     Raises UsageError before any node is visited where a file of this machine cannot be read.
     """
-    proxies = {node.desired.kube_proxy.kubeconfig_from: node for node in nodes}
-    for node in proxies.values():
-        with_kubeconfig(node)
     visitor = Visitor(
         task=task,
         connect=options.connect or connect,
         limits=options.limits,
         passwords=options.passwords,
     )
-    if options.spread is None or not isinstance(task, Task):
-        return executors.threads(visitor, nodes, options.parallel, options.stop)
-    known = {node.name: node for node in nodes}
-    came = options.spread(visitor, nodes, options)
-    return (unpacked(outcome, known) for outcome in came)
+    if options.spread is not None and isinstance(task, Task):
+        known = {node.name: node for node in nodes}
+        came = options.spread(visitor, nodes, options.parallel, options.stop)
+        return (unpacked(outcome, known) for outcome in came)
+    _check_kubeconfigs(nodes)
+    return executors.threads(visitor, nodes, options.parallel, options.stop)
+
+
+def in_processes(count: int) -> Spread:
+    """Return what spreads visits over so many processes of this machine."""
+
+    def spread(
+        visitor: Visitor, nodes: Sequence[Node], parallel: int, stop: threading.Event
+    ) -> Iterator[Outcome]:
+        _check_kubeconfigs(nodes)
+        return processes.processes(visitor.luggage, nodes, parallel, stop, count=count)
+
+    return spread
+
+
+def _check_kubeconfigs(nodes: Sequence[Node]) -> None:
+    for node in {node.desired.kube_proxy.kubeconfig_from: node for node in nodes}.values():
+        with_kubeconfig(node)
 
 
 # --- the cluster ----------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from nodeprep.kubernetes.share import CLUSTER, Share
 from nodeprep.model import Change, Facts, Node, Outcome, StepResult
 from nodeprep.shell import Script, Secret
 from nodeprep.story import Topic
+from nodeprep.topics import system
 from nodeprep.transport import Limits, Session, connect
 
 NO_FACTS = Facts({})
@@ -170,6 +171,7 @@ class Apply:
     def _once(self, node: Node, session: Session) -> Outcome:
         inquiry, topics = self.inquiry, self.inquiry.chapters
         facts = inquiry.read(node, session)
+        self._await_own(facts)
         changes = plan.changes(node, facts, topics)
         if self.saved is not None:
             plan.expect(self.saved, node, changes)
@@ -177,6 +179,11 @@ class Apply:
             return Outcome(node=node, facts=facts, findings=verify.findings(node, facts, topics))
         done = change(node, session, changes, topics=topics, run=self.run, limits=inquiry.limits)
         return self._judged_again(done)
+
+    def _await_own(self, facts: Facts) -> None:
+        last = facts.known(system.LAST_RUN)
+        if last is not None and last.running and last.record.startswith(f"run {self.run.id} "):
+            raise LockHeld(last.record)
 
     def _judged_again(self, outcome: Outcome) -> Outcome:
         node = outcome.node
@@ -279,8 +286,7 @@ class Visitor:
         try:
             outcome = self._visited(node)
         except NodeprepError as error:
-            if node.sudo.password and isinstance(error, LoginRefused) and "sudo" in error.message:
-                self.refused.add(node.sudo.password)
+            self.remember(node, error)
             outcome = Outcome(node=node, error=error)
         except Exception as error:  # noqa: BLE001 a defect on one node must not hide the others
             told = f"nodeprep itself failed here: {type(error).__name__}: {error}"
@@ -293,10 +299,19 @@ class Visitor:
         plain = {place: password.reveal() for place, password in self.passwords.items()}
         return Luggage(task=self.task, limits=self.limits, passwords=plain)
 
-    def _visited(self, node: Node) -> Outcome:
+    def refuse(self, node: Node) -> None:
+        """Raise LoginRefused where another node has refused this one's password."""
         # A wrong password tried on every node would lock an account that all of them share.
         if node.sudo.password in self.refused:
             raise LoginRefused("not tried: sudo refused this password on another node")
+
+    def remember(self, node: Node, error: NodeprepError | None) -> None:
+        """Remember a password that a node has refused."""
+        if node.sudo.password and isinstance(error, LoginRefused) and "sudo" in error.message:
+            self.refused.add(node.sudo.password)
+
+    def _visited(self, node: Node) -> Outcome:
+        self.refuse(node)
         whole = with_kubeconfig(node)
         with self.connect(whole, self.limits, self.passwords) as session:
             return self.task(whole, session)

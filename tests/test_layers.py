@@ -17,8 +17,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"roll_options", "roll_screen", "roll_cluster"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
+    frozenset({"fleet"}),
     frozenset({"visits"}),
-    frozenset({"transport", "executors", "console", "report", "journal", "ansible_inventory"}),
+    frozenset({"transport", "executors", "processes", "console", "report", "journal", "ansible_inventory"}),
     frozenset(
         {
             "plan",
