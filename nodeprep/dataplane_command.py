@@ -24,7 +24,7 @@ _HOW = (
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed((*cli.WHICH_NODES, *_HOW)):
+    for option in reversed((*cli.WHICH_NODES, *_HOW, *cli.FROM_WHERE)):
         command = option(command)
     return command
 

@@ -5,8 +5,8 @@ A label of a node names its site, and a resource of a worker names the site that
 the label is for any worker.
 
 Whatever is secret stays where it is: a worker reads keys, passwords and kubeconfigs at the places
-that the inventory names, on its own disk. A worker that dies is replaced by another, which reads the
-node before it does anything; what was finished there is not done twice.
+that the inventory names, on its own disk. Where one dies another goes there, and reads the node
+before it does anything: what was finished is not done twice.
 """
 
 import contextlib
@@ -89,7 +89,8 @@ def joined(scheduler: Scheduler) -> Iterator["Fleet"]:
         )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(
-            f"no scheduler at {scheduler.address}: {error}", hint="docs/fleet.md has how to start one"
+            f"no scheduler at {scheduler.address}: {error}",
+            hint="docs/fleet.md has how to start one",
         ) from error
     with client:
         yield Fleet(client=client, scheduler=scheduler)
@@ -209,7 +210,8 @@ class Fleet:
             ) from error
         except (CancelledError, OSError) as error:
             raise Unreachable(
-                "the scheduler was lost", hint="run the command again: it goes on from what is there"
+                "the scheduler was lost",
+                hint="run the command again: it goes on from what is there",
             ) from error
         finally:
             # One that was kept would be done again when the worker that holds it dies.
@@ -256,7 +258,7 @@ class _WorkerSession:
 
 
 class _Sites:
-    """Which sites have a worker now; asked at most once every few seconds, whoever wants to know."""
+    """Which sites have a worker now; the scheduler is asked once in a few seconds at most."""
 
     def __init__(self, client: "Client") -> None:
         self._client = client
@@ -280,4 +282,3 @@ def _refuse_unreadable(nodes: Sequence[Node]) -> None:
                 f"a worker cannot read the sudo password of {node.name} from where it is",
                 hint="sudo: {password: {file: PATH}}, a file of each worker",
             )
-

@@ -20,6 +20,7 @@ from nodeprep.ruleset import Query, Removal, Wanted
 
 _WHERE = (
     *cli.WHICH_NODES,
+    *cli.FROM_WHERE,
     click.option("--table", type=click.Choice(ruleset.TABLES), help="Only this table."),
     click.option("--chain", help="Only this chain."),
     click.option("--family", type=click.Choice(["4", "6"]), help="Only IPv4, or only IPv6."),

@@ -94,7 +94,8 @@ class Options:
 
 
 Spread = Callable[[Visitor, Sequence[Node], int, threading.Event], Iterator[Outcome]]
-"""Does a visitor's task elsewhere, so many nodes at once until it is stopped; outcomes come packed."""
+"""Does a visitor's task elsewhere, at so many nodes at once, until it is stopped; outcomes come
+packed."""
 
 
 # --- the verbs ------------------------------------------------------------------------------

@@ -19,7 +19,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lab", "runner"}),
     frozenset({"fleet"}),
     frozenset({"visits"}),
-    frozenset({"transport", "executors", "processes", "console", "report", "journal", "ansible_inventory"}),
+    frozenset(
+        {
+            *("transport", "executors", "processes", "console", "report", "journal"),
+            "ansible_inventory",
+        }
+    ),
     frozenset(
         {
             "plan",
@@ -36,6 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"story"}),
     frozenset({"topics"}),
     frozenset({"files"}),
+    frozenset({"credentials"}),
     frozenset({"inventory", "chains", "kubernetes"}),
     frozenset(
         {
@@ -76,20 +82,24 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"console", "lab"}),
     "subprocess": frozenset({"transport", "ansible_inventory", "lab"}),
     "socket": frozenset({"transport", "runner", "roll_commands", "lab"}),
-    "threading": frozenset({"transport", "runner", "rolling", "executors", "lab"}),
-    "time": frozenset({"transport", "visits", "rolling", "roll_screen", "journal", "lab"}),
-    "signal": frozenset({"executors", "lab"}),
+    "threading": frozenset(
+        {"transport", "runner", "rolling", "executors", "processes", "fleet", "lab"}
+    ),
+    "multiprocessing": frozenset({"processes"}),
+    "distributed": frozenset({"fleet"}),
+    "time": frozenset({"transport", "visits", "fleet", "rolling", "roll_screen", "journal", "lab"}),
+    "signal": frozenset({"executors", "processes", "lab"}),
     # The inventory asks only whether a file is there, and a caller may answer in its place.
     "os": frozenset(
         {
-            *("transport", "runner", "executors", "journal", "cli", "lab", "inventory"),
+            *("transport", "executors", "processes", "journal", "cli", "lab", "inventory"),
             "ansible_inventory",
         },
     ),
     "random": frozenset({"transport", "lab"}),
-    "secrets": frozenset({"transport", "runner", "visits", "lab"}),
+    "secrets": frozenset({"transport", "runner", "visits", "fleet", "lab"}),
     "asyncio": frozenset(),
-    "urllib": frozenset({"lab"}),
+    "urllib": frozenset({"fleet", "lab"}),
     "http": frozenset({"lab"}),
     "pickle": frozenset(),
 }
