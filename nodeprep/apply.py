@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nodeprep import files, frames, probe
 from nodeprep.errors import LockHeld, NodeFailed, StalePlan
 from nodeprep.model import Change, Node, StepResult
-from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, function, join, quote, whole, words
+from nodeprep.shell import Script, function, join, quote, whole, words
 from nodeprep.story import Topic
 
 HELD = 75
@@ -33,7 +33,7 @@ def script(
     """Return the script that makes ``changes`` on ``node`` and probes it afterwards."""
     steps = [function(f"step_{n}", change.action) for n, change in enumerate(changes)]
     parts = [
-        Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN, files.PUT, _HELPERS),
+        probe.opening(nonce) + files.PUT + _HELPERS,
         Script("run=") + quote(run.id) + "\noperator=" + quote(run.operator) + "\n",
         *steps,
         Script(_begin(changes)),
@@ -124,6 +124,7 @@ begin log
 tail -c 65536 "$state/log"
 end log 0
 exec 9>&-
+remembers=yes
 """
 
 

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nodeprep import files, frames
+from nodeprep import files, frames, sharing
 from nodeprep.errors import FactError
 from nodeprep.model import Fact, Facts, Node
+from nodeprep.sharing import UNIT_SHOWN
 from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, join, whole
 from nodeprep.story import Topic
 
 
 def script(node: Node, topics: Sequence[Topic], nonce: str) -> Script:
     """Return the script that reads all facts of ``topics`` in one session; it changes nothing."""
-    return whole(
-        join([Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN), body(node, topics), TOTAL], "")
-    )
+    return whole(join([opening(nonce), body(node, topics), TOTAL], ""))
+
+
+def opening(nonce: str) -> Script:
+    """Return what the questions stand on: functions, and nothing that is run."""
+    return Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN, UNIT_SHOWN)
 
 
 TOTAL = Script("total\n")
@@ -26,7 +30,8 @@ def body(node: Node, topics: Sequence[Topic]) -> Script:
     questions = [
         frames.framed(fact.name, script) for fact in _facts(topics) if (script := fact.script(node))
     ]
-    return join([*questions, files.probe(paths, secrets)], "")
+    together = Script(sharing.script(sharing.of(topics, node)))
+    return join([together, *questions, files.probe(paths, secrets)], "")
 
 
 def parse(output: bytes, node: Node, topics: Sequence[Topic], nonce: str) -> Facts:
