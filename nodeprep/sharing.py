@@ -81,7 +81,7 @@ ask_units() {{
   command -v systemctl >/dev/null || set --
   units=$*
   units_shown=
-  [ $# -eq 0 ] || units_shown=$(timeout 10 systemctl show {_PROPERTIES} "$@" 2>/dev/null)
+  [ $# -eq 0 ] || units_shown=$(timeout 10 systemctl show {_PROPERTIES} "$@")
 }}
 unit_shown() {{
   # shellcheck disable=SC2086
@@ -118,10 +118,8 @@ def _search(searches: list[Search]) -> str:
     pattern = "|".join(f"({search.pattern})" for search in searches)
     files = dict.fromkeys(file for search in searches for file in search.files)
     names = " ".join(search.name for search in searches)
-    return (
-        f"searched=' {names} '\n"
-        f"lines=$(grep -sHnE {words(pattern)} \\\n  {' '.join(files)} 2>/dev/null </dev/null)\n"
-    )
+    grep = f"grep -sHnE {words(pattern)} \\\n  {' '.join(files)}"
+    return f"searched=' {names} '\n{{ lines=$({grep}); }} 2>/dev/null </dev/null\n"
 
 
 def _units(units: list[Unit]) -> str:
@@ -132,7 +130,7 @@ def _units(units: list[Unit]) -> str:
         for unit in units
     )
     always = words(*(unit.name for unit in units if unit.condition == ":"))
-    return f'set -- {always}\n{chosen}ask_units "$@" </dev/null\n'
+    return f'set -- {always}\n{chosen}{{ ask_units "$@"; }} 2>/dev/null </dev/null\n'
 
 
 def of(topics: Iterable[object], node: Node) -> tuple[Share, ...]:

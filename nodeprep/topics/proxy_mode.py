@@ -7,6 +7,7 @@ process is asked, its log is searched, and the kernel's own table of virtual ser
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from nodeprep import ipvs
 from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
@@ -118,13 +119,21 @@ def _script(node: Node) -> str:
 
 
 def _sockets(node: Node) -> Search:
-    """Return the search for sockets that listen at the port of kube-proxy's own address."""
-    port = int(node.desired.kube_proxy.metrics_endpoint[1])
-    return Search(
-        name="sockets",
-        pattern=f"^ *[0-9]+: [0-9A-F]+:{port:04X} 0+:0+ 0A ",
-        files=("/proc/net/tcp", "/proc/net/tcp6"),
-    )
+    """Return the search for sockets that listen where kube-proxy is asked.
+
+    A socket of just that address answers before one of any address. The kernel goes through a
+    table with as many rows as its memory allows, for each of the files: one is enough mostly.
+    """
+    host, port = node.desired.kube_proxy.metrics_endpoint
+    bound = node.desired.kube_proxy.metrics_bind_address
+    pattern = "^ *[0-9]+: %s:" + f"{int(port):04X} 0+:0+ 0A "
+    if bound != f"{host}:{port}" or not re.fullmatch(r"[0-9.]+", host):
+        files = ("/proc/net/tcp", "/proc/net/tcp6")
+        return Search(name="sockets", pattern=pattern % "[0-9A-F]+", files=files)
+    # The order of bytes is the machine's.
+    octets = IPv4Address(host).packed
+    either = f"({octets.hex().upper()}|{octets[::-1].hex().upper()})"
+    return Search(name="sockets", pattern=pattern % either, files=("/proc/net/tcp",))
 
 
 def share(node: Node) -> Share:
