@@ -51,7 +51,7 @@ _HELPERS = f"""\
 work={files.WORK}
 state={files.STATE}
 own_folder() {{
-  mkdir -m 700 "$1" 2>/dev/null
+  [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null
   [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && return
   echo "$1 is not a folder of root's own, or cannot be made"
   return 1
@@ -66,7 +66,7 @@ take_lock() {{
   [ ! -e "$state/log" ] || mv -f "$state/log" "$state/log.1"
   started="run $run by $operator, started $(date '+%F %T %z')"
   if printf '%s\\n' "$started" >"$state/log"; then
-    cp "$state/log" "$state/last" && return
+    printf '%s\\n' "$started" >"$state/last" && return
   fi
   echo "$state cannot be written"
   return 1
