@@ -124,6 +124,7 @@ begin log
 tail -c 65536 "$state/log"
 end log 0
 exec 9>&-
+# shellcheck disable=SC2034
 remembers=yes
 """
 
