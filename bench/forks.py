@@ -6,6 +6,7 @@ there under strace once, to count, and ten times without, for the times.
 """
 
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -61,6 +62,18 @@ def table(started: Processes, took: Mapping[str, float]) -> None:
     print(f"| all | {started.total} | {programs} | {sum(took.values()):.1f} |\n")
 
 
+def processor(node: Prepared) -> float:
+    """Return the processor time of one probe, in milliseconds: the median over all rounds."""
+    found = []
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times(node)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found.append(1000 * spent)
+    return statistics.median(found)
+
+
 def main(shells: list[str]) -> None:
     """Print a table for each shell."""
     for shell in shells or list(SHELLS):
@@ -68,6 +81,7 @@ def main(shells: list[str]) -> None:
             script = probe.script(NODE, story.STORY, NONCE)
             print(f"{shell}: a script of {len(script.reveal())} bytes\n")
             table(node.processes(script, Path(folder) / "trace"), medians(node))
+            print(f"{processor(node):.0f} ms of a processor for each probe\n")
 
 
 if __name__ == "__main__":

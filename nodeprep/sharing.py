@@ -114,7 +114,7 @@ def script(shares: Iterable[Share]) -> str:
 
 def _search(searches: list[Search]) -> str:
     if not searches:
-        return "searched=\n"
+        return "unset searched\n"
     pattern = "|".join(f"({search.pattern})" for search in searches)
     files = dict.fromkeys(file for search in searches for file in search.files)
     names = " ".join(search.name for search in searches)
