@@ -12,7 +12,8 @@ LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-uti
   openssh-client
 # A real sshd, a second shell, what the rules of a network namespace are made with, and what makes
 # packages for nodes with dnf and zypper.
-TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset rpm createrepo-c
+TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset rpm createrepo-c \
+  strace curl
 
 # Installs what is missing of the packages, and asks the network for nothing where nothing is.
 define install
@@ -23,7 +24,7 @@ endef
 
 END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-switch bench test test-long check fmt lock lab-packages test-packages clean
+.PHONY: demo demo-switch bench bench-forks test test-long check fmt lock lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -34,6 +35,10 @@ demo-switch: $(STAMP) lab-packages
 # The gap of each way to switch, measured: see bench/README.md.
 bench: $(STAMP) lab-packages
 	$(BIN)/python bench/switch_gap.py
+
+# The processes that a probe starts on a node, counted: see bench/README.md.
+bench-forks: $(STAMP) test-packages
+	PYTHONPATH=. $(BIN)/python bench/forks.py
 
 test: test-packages check
 	$(BIN)/pytest $(END_TO_END) -m "lab and not long"

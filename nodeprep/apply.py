@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nodeprep import files, frames, probe
 from nodeprep.errors import LockHeld, NodeFailed, StalePlan
 from nodeprep.model import Change, Node, StepResult
-from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, function, join, quote, whole, words
+from nodeprep.shell import Script, function, join, quote, whole, words
 from nodeprep.story import Topic
 
 HELD = 75
@@ -33,7 +33,7 @@ def script(
     """Return the script that makes ``changes`` on ``node`` and probes it afterwards."""
     steps = [function(f"step_{n}", change.action) for n, change in enumerate(changes)]
     parts = [
-        Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN, files.PUT, _HELPERS),
+        probe.opening(nonce) + files.PUT + _HELPERS,
         Script("run=") + quote(run.id) + "\noperator=" + quote(run.operator) + "\n",
         *steps,
         Script(_begin(changes)),
@@ -51,7 +51,7 @@ _HELPERS = f"""\
 work={files.WORK}
 state={files.STATE}
 own_folder() {{
-  mkdir -m 700 "$1" 2>/dev/null
+  [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null
   [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && return
   echo "$1 is not a folder of root's own, or cannot be made"
   return 1
@@ -66,7 +66,7 @@ take_lock() {{
   [ ! -e "$state/log" ] || mv -f "$state/log" "$state/log.1"
   started="run $run by $operator, started $(date '+%F %T %z')"
   if printf '%s\\n' "$started" >"$state/log"; then
-    cp "$state/log" "$state/last" && return
+    printf '%s\\n' "$started" >"$state/last" && return
   fi
   echo "$state cannot be written"
   return 1
@@ -124,6 +124,8 @@ begin log
 tail -c 65536 "$state/log"
 end log 0
 exec 9>&-
+# shellcheck disable=SC2034
+remembers=yes
 """
 
 

@@ -309,8 +309,11 @@ put() {
   folder=${1%/*}
   there=$folder
   until [ -d "$there/" ]; do there=${there%/*}; done
-  [ "$(cd -P -- "$there/" && pwd)" = "${there:-/}" ] || { echo "$there is a link"; return 1; }
-  mkdir -p -- "$folder" || return
+  real=
+  cd -P -- "$there/" && real=$PWD
+  cd /
+  [ "$real" = "${there:-/}" ] || { echo "$there is a link"; return 1; }
+  [ -d "$folder" ] || mkdir -p -- "$folder" || return
   label "$folder" "$there"
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
     echo "$1 is not a regular file"
@@ -343,8 +346,16 @@ keep() {
   [ -e "$1" ] || return 0
   kept=$state/previous$1
   # Somebody's own file is kept for good, one of ours until the next.
-  head -n 2 -- "$1" | grep -qF "@MARK@" || kept=$kept.original
-  (umask 077; mkdir -p -- "${kept%/*}" && cp -p -- "$1" "$kept")
+  one=
+  two=
+  { IFS= read -r one; IFS= read -r two; } <"$1"
+  case $one$two in *"@MARK@"*) ;; *) kept=$kept.original ;; esac
+  umask 077
+  [ -d "${kept%/*}" ] || mkdir -p -- "${kept%/*}"
+  cp -p -- "$1" "$kept"
+  kept=$?
+  umask 022
+  return "$kept"
 }
 """.replace("@MARK@", MARK)
 """Defines ``put PATH MODE SHA256 CONTENT``: the file is the old or the new one, whole."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nodeprep.module_packages import ASK_ORIGIN, Origin, parse_origin
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search
 from nodeprep.shell import words
 
 
@@ -83,11 +84,24 @@ for parameter in $parameters; do
     printf 'cmdline %%s\\n' "$parameter" ;;
   esac
 done
-echo loaded:; grep -E '^(%(names)s) ' /proc/modules
+%(search)sloaded=
+lists=
+rules=
+%(each)s  file=${line%%%%:*}
+  text=${line#*:*:}
+  case $file in
+    /proc/modules) loaded="$loaded$text
+" ;;
+    /lib/modules/*)
+      text=${text%%%%:*}
+      lists="$lists$file:/${text##*/}
+" ;;
+    */modprobe.d/*) rules="$rules$file:$text
+" ;;
+  esac
+%(last)sprintf 'loaded:\n%%s' "$loaded"
 echo sys:; for module in %(words)s; do [ -d "/sys/module/$module" ] && echo "$module"; done
-lists=$(grep -HoE '/(%(files)s)\\.ko(\\.[a-z0-9]+)?(:|$)' \\
-  /lib/modules/*/modules.dep /lib/modules/*/modules.builtin)
-printf 'lists:\\n%%s\\n' "$lists"
+printf 'lists:\\n%%s' "$lists"
 missing=
 for pattern in %(patterns)s; do
   # shellcheck disable=SC2254
@@ -97,11 +111,30 @@ if [ "$missing" ] && [ -d "/lib/modules/$release" ]; then
   echo origin:
   %(origin)s
 fi
-echo rules:
-grep -HE '^[[:space:]]*(blacklist|install)[[:space:]]+(%(files)s)([[:space:]]|$)' \\
-  /etc/modprobe.d/*.conf /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf \\
-  /usr/lib/modprobe.d/*.conf /lib/modprobe.d/*.conf
+printf 'rules:\\n%%s' "$rules"
 :"""
+
+_FILES = (
+    "/proc/modules",
+    *("/lib/modules/*/modules.dep", "/lib/modules/*/modules.builtin"),
+    *("/etc/modprobe.d/*.conf", "/run/modprobe.d/*.conf", "/usr/local/lib/modprobe.d/*.conf"),
+    *("/usr/lib/modprobe.d/*.conf", "/lib/modprobe.d/*.conf"),
+)
+
+
+def search(names: Sequence[str]) -> Search:
+    """Return the search for modules in the kernel's lists, and in what keeps some from loading."""
+    files = "|".join(map(_either, names))
+    patterns = (
+        f"^({'|'.join(names)}) ",
+        rf"^[^:]*/({files})\.ko(\.[a-z0-9]+)?(:|$)",
+        f"^[[:space:]]*(blacklist|install)[[:space:]]+({files})([[:space:]]|$)",
+    )
+    return Search(name="modules", pattern="|".join(patterns), files=_FILES)
+
+
+def _either(name: str) -> str:
+    return name.replace("_", "[-_]")
 
 
 def asking(names: Sequence[str], optional: str) -> str:
@@ -109,12 +142,12 @@ def asking(names: Sequence[str], optional: str) -> str:
 
     Where one of them is missing, ``optional`` apart, it is asked where the kernel is from.
     """
-    patterns = {name: name.replace("_", "[-_]") for name in names}
     return _PROBE % {
-        "names": "|".join(names),
+        "search": search(names).script,
+        "each": EACH_LINE,
+        "last": LAST_LINE,
         "words": words(*names),
-        "files": "|".join(patterns.values()),
-        "patterns": " ".join(f"'{p}'" for name, p in patterns.items() if name != optional),
+        "patterns": " ".join(f"'{_either(name)}'" for name in names if name != optional),
         "origin": ASK_ORIGIN,
     }
 
@@ -181,7 +214,9 @@ def _blocks(rules: list[str], head: list[str]) -> Mapping[str, str]:
     blocks: dict[str, str] = {}
     for line in rules:
         place, _, rule = line.partition(":")
-        kind, name, *command = rule.split(None, 2)
+        kind, name, *command = (*rule.split(None, 2), "", "")
+        if kind not in ("blacklist", "install"):
+            continue
         # `install` with a command that loads the module after all blocks nothing.
         if kind == "blacklist" or "modprobe" not in "".join(command):
             blocks.setdefault(module_name(name), f"{place}: {' '.join(rule.split())}")

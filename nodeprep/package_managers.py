@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from nodeprep.sharing import LAST_LINE, each_of
 from nodeprep.shell import words
 
 LOCK_SECONDS = 300
@@ -105,11 +106,40 @@ rm -rf "$apt"
 return "$status\""""
 
 
+# dpkg-query reads all that dpkg knows of all packages, and takes several times as long as one grep
+# over the same file. dpkg writes a package's fields in one order, its version at most 13 lines
+# behind its name (fieldinfos in dpkg's parse.c), and what an interrupted run has done into files of
+# their own: where there is one, dpkg is asked itself, and so it is where no package is found.
+_DPKG_QUERY = f"""\
+set -- %s
+  wanted=" $* " rows=
+  for name do shift; set -- "$@" -e "Package: $name"; done
+  stanzas=$(grep -A 13 -xF "$@" /var/lib/dpkg/status)
+{each_of("stanzas")}    case $line in
+      'Package: '*)
+        state=
+        case $wanted in *" ${{line#*: }} "*) name=${{line#*: }} ;; *) name= ;; esac ;;
+      'Status: hold ok installed') state='hi ' ;;
+      'Status: '*' ok installed') state='ii ' ;;
+      'Version: '*)
+        [ ! "$name" ] || [ ! "$state" ] || rows="$rows$state $name ${{line#*: }}
+"
+        name= ;;
+    esac
+  {LAST_LINE}\
+  for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -e "$file" ] || rows=; done
+  # shellcheck disable=SC2086
+  if [ "$rows" ]; then
+    printf '%%s' "$rows"
+  else
+    dpkg-query -W -f='${{db:Status-Abbrev}} ${{Package}} ${{Version}}\\n' -- $wanted
+  fi"""
+
 APT = Manager(
     name="apt",
     found=f"{_has('apt-get')} && {_has('dpkg-query')}",
     names={},
-    query="dpkg-query -W -f='${db:Status-Abbrev} ${Package} ${Version}\\n' -- %s",
+    query=_DPKG_QUERY,
     parse=parse_dpkg,
     install=_with_apt,
 )

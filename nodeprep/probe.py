@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nodeprep import files, frames
+from nodeprep import files, frames, sharing
 from nodeprep.errors import FactError
 from nodeprep.model import Fact, Facts, Node
+from nodeprep.sharing import UNIT_SHOWN
 from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, join, whole
 from nodeprep.story import Topic
 
 
 def script(node: Node, topics: Sequence[Topic], nonce: str) -> Script:
     """Return the script that reads all facts of ``topics`` in one session; it changes nothing."""
-    return whole(
-        join([Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN), body(node, topics), TOTAL], "")
-    )
+    return whole(join([opening(nonce), body(node, topics), TOTAL], ""))
+
+
+def opening(nonce: str) -> Script:
+    """Return what the questions stand on: functions, and nothing that is run."""
+    # On the operator's own machine the environment may have variables of any name.
+    unset = "unset remembers clock\n"
+    return Script(frames.open_frames(nonce), HTTP_GET, TCP_OPEN, UNIT_SHOWN, unset)
 
 
 TOTAL = Script("total\n")
@@ -88,8 +94,9 @@ def _form(asker: _Asker) -> _Form:
     secrets = tuple(path for topic in topics for path in topic.secrets(node))
     paths = [path for topic in topics for path in topic.paths(node)]
     questions = [frames.framed(fact.name, script) for fact, script in facts if script]
+    together = Script(sharing.script(sharing.of(topics, node)))
     return _Form(
-        body=Script(str(join([*questions, files.probe(paths, secrets)], ""))),
+        body=Script(str(join([together, *questions, files.probe(paths, secrets)], ""))),
         facts=tuple((fact, bool(script)) for fact, script in facts),
         secrets=secrets,
     )

@@ -52,24 +52,26 @@ class Script:
         return "".join(p.reveal() if isinstance(p, Secret) else p for p in self.parts)
 
 
-# A node may have no curl: any of five programs will do, and bash itself is one of them.
+# A node may have no curl: any of five programs will do, and bash itself is one of them. Each takes
+# the place of the shell that calls it, which is a subshell already: no process is started twice.
 HTTP_GET = """\
 # shellcheck disable=SC2016
 http_get() {
   if command -v curl >/dev/null; then
-    curl -s -m 3 --noproxy '*' "http://$1:$2$3"
+    exec curl -s -m 3 --noproxy '*' "http://$1:$2$3"
   elif command -v wget >/dev/null; then
-    timeout 4 wget -q -T 3 -O - "http://$1:$2$3"
+    exec timeout 4 wget -q -T 3 -O - "http://$1:$2$3"
   elif command -v bash >/dev/null; then
-    timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" || exit
+    exec timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" || exit
       printf "GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n" "$2" >&3
-      while IFS= read -r line <&3 && [ "${line%?}" ]; do :; done; cat <&3' "$1" "$2" "$3"
+      while IFS= read -r line <&3 && [ "${line%?}" ]; do :; done; exec cat <&3' "$1" "$2" "$3"
   elif command -v python3 >/dev/null; then
-    python3 -c 'import sys, urllib.request as u
+    exec python3 -c 'import sys, urllib.request as u
 print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=3).read().decode())' \
       "http://$1:$2$3"
   elif command -v perl >/dev/null; then
-    timeout 3 perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new("$ARGV[0]:$ARGV[1]") or exit 1;
+    exec timeout 3 perl -MIO::Socket::INET -e '
+      $s = IO::Socket::INET->new("$ARGV[0]:$ARGV[1]") or exit 1;
       print $s "GET $ARGV[2] HTTP/1.0\\r\\n\\r\\n"; $h = 1;
       while (<$s>) { if ($h) { $h = 0 if /^\\r?$/; next } print }' "$1" "$2" "$3"
   else
@@ -77,7 +79,10 @@ print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=3).read().dec
   fi
 }
 """
-"""Defines ``http_get HOST PORT PATH``: prints the body that a plain HTTP server answers."""
+"""Defines ``http_get HOST PORT PATH``: prints the body that a plain HTTP server answers.
+
+It is called in ``$(...)`` or in a pipe only, for it ends the shell that runs it.
+"""
 
 TCP_OPEN = """\
 # shellcheck disable=SC2016

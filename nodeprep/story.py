@@ -33,6 +33,9 @@ class Topic(Protocol):
     ``TITLE`` is what a person reads; ``FACTS`` are its questions to the node. ``paths`` are the
     files it may write, ``secrets`` those of them whose content stays on the node. ``changes`` and
     ``findings`` are one difference told twice: what to do about it, and what it is.
+
+    A seventh may be there: ``share(node)`` returns what the topic's questions ask together with
+    those of others, see :mod:`nodeprep.sharing`.
     """
 
     @property

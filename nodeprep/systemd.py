@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search
 from nodeprep.shell import words
 
 
@@ -28,25 +29,29 @@ class Service:
 
 def script(unit: str) -> str:
     """Return the statements that ask for a unit; without systemd they print nothing of it."""
-    return _SCRIPT % (words(unit), words(unit))
+    searched = {"search": BOOT.script, "each": EACH_LINE, "last": LAST_LINE}
+    return _SCRIPT % {"unit": words(unit), **searched}
+
+
+BOOT = Search(name="boot", pattern="^btime ", files=("/proc/stat",))
+"""The line with the time of boot, which /proc counts from."""
 
 
 # Field 22 of /proc/PID/stat counts from boot, in hundredths of a second on every architecture.
 _SCRIPT = """\
 if command -v systemctl >/dev/null; then
-  shown=$(timeout 10 systemctl show -p LoadState -p ActiveState -p UnitFileState -p FragmentPath \\
-    -p DropInPaths -p NeedDaemonReload -p MainPID %s)
+  unit_shown %(unit)s
   printf '%%s\\n' "$shown"
   # In an image that is not booted, systemctl still knows what is enabled.
-  [ "$shown" ] || printf 'Offline=yes\\nUnitFileState=%%s\\n' "$(systemctl is-enabled %s)"
+  [ "$shown" ] || printf 'Offline=yes\\nUnitFileState=%%s\\n' "$(systemctl is-enabled %(unit)s)"
   pid=${shown##*MainPID=}
   pid=${pid%%%%[!0-9]*}
   if [ "${pid:-0}" -gt 0 ]; then
     read -r process <"/proc/$pid/stat" && printf 'Process=%%s\\n' "$process"
-    grep '^btime ' /proc/stat
-  fi
+    %(search)s%(each)s      case $line in /proc/stat:*) printf '%%s\\n' "${line#*:*:}" ;; esac
+    %(last)s  fi
 fi
-date +now=%%s"""
+if [ "${clock:-}" ]; then echo "now=$clock"; else date +now=%%s; fi"""
 
 
 def parse(text: str) -> Service:

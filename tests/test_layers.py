@@ -47,7 +47,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             *("render", "releases", "flags", "systemd", "frames", "known_hosts"),
             *("ipvs", "ipset", "iptables", "firewalld"),
-            *("kernel", "module_packages", "package_managers", "proxy_sysctls"),
+            *("kernel", "module_packages", "package_managers", "proxy_sysctls", "sharing"),
         }
     ),
     frozenset({"model"}),

@@ -18,6 +18,7 @@ from nodeprep.chains import Chain, Key, Verdict, key_of, text_of
 from nodeprep.iptables import BACKENDS, Backend, Rule
 from nodeprep.model import APPLY, BypassRule, Change, Fact, Facts, Finding, Node, Status
 from nodeprep.render import render
+from nodeprep.sharing import Share, Unit
 from nodeprep.shell import Script, words
 
 NAME = "bypass_rules"
@@ -87,7 +88,10 @@ unread() {{
 }}
 patience=5
 case $(iptables --version) in *nf_tables*) echo own nft ;; *" v"*) echo own legacy ;; esac
-systemctl show -p Id -p UnitFileState -p ActiveState {PLACING} {WATCHING}
+for name in {PLACING} {WATCHING}; do
+  unit_shown "$name"
+  printf '%%s\\n' "$shown"
+done
 if command -v ipset >/dev/null && may_look ip_set; then
   for set in $(ipset list -n | grep -xF %(sets)s); do
     [ -f "{SETS}/$set" ] || echo "foreign $set"
@@ -133,6 +137,12 @@ def _unit(text: str) -> tuple[str, tuple[str, str]]:
 
 SEEN = Fact(name="bypass_rules", script=_script, parse=parse)
 FACTS = (SEEN,)
+
+
+def share(node: Node) -> Share:
+    """Return what is asked together with other topics."""
+    units = () if node.desired.bypass_rules is None else (PLACING, WATCHING)
+    return Share(units=tuple(Unit(name=unit) for unit in units))
 
 
 # --- comparing ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from nodeprep import firewalld as firewalld_
 from nodeprep.firewalld import OF_PODS, TRUSTED, Firewalld, Missing, Opening
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
+from nodeprep.sharing import Share, Unit
 from nodeprep.shell import Script, words
 
 NAME = "firewall"
@@ -53,6 +54,8 @@ class Firewalls:
     flushes: tuple[str, ...] = ()
 
 
+_UNIT = Unit(name="firewalld.service", condition="command -v firewall-cmd >/dev/null")
+
 # Where there is none, no program is started. A default route is a line of zeros.
 _PROBE = f"""\
 for path in /etc/systemd/system/*.wants/nftables.service; do
@@ -68,9 +71,11 @@ if [ -x /usr/sbin/ufw ]; then
 fi
 if command -v firewall-cmd >/dev/null; then
   echo firewalld:
-  active=$(timeout 10 systemctl show -p ActiveState firewalld.service)
-  printf '%s\\n' "$active"
-  if [ "$active" = ActiveState=active ]; then
+  unit_shown {_UNIT.name}
+  printf '%s\\n' "$shown"
+  active=
+  case $shown in *ActiveState=active*) active=yes ;; esac
+  if [ "$active" ]; then
     grep -shE '^(DefaultZone|FirewallBackend)=' /etc/firewalld/firewalld.conf
     grep -qs may_skip_flush_direct_backends /usr/lib/python3*/*-packages/firewall/core/fw.py &&
       echo spares
@@ -130,6 +135,11 @@ def _firewalld(said: Mapping[str, str]) -> Firewalld:
 
 FIREWALLS = Fact(name="firewall", script=lambda _: _PROBE, parse=parse)
 FACTS = (FIREWALLS,)
+
+
+def share(_: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(units=(_UNIT,))
 
 
 # --- comparing ------------------------------------------------------------------------------

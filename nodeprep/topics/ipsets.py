@@ -17,6 +17,7 @@ from nodeprep import files, ipset, iptables
 from nodeprep.ipset import Listed
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, IpSet, Node, Status
 from nodeprep.render import render
+from nodeprep.sharing import Share, Unit
 from nodeprep.shell import Script, words
 
 NAME = "ipsets"
@@ -139,7 +140,8 @@ see() {{
     }}' "{FOLDER}/$1" -
 }}
 for name in $ours; do echo "Ours: $name"; done
-systemctl show -p UnitFileState {UNIT_NAME}
+unit_shown {UNIT_NAME}
+printf '%%s\\n' "$shown"
 if command -v ipset >/dev/null && may_look ip_set; then
   set -- %(sets)s
   while [ $# -gt 0 ]; do
@@ -188,6 +190,11 @@ def _in_kernel(text: str) -> InKernel:
 
 SETS = Fact(name="ipsets", script=_script, parse=parse)
 FACTS = (SETS,)
+
+
+def share(node: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(units=(Unit(name=UNIT_NAME),) if node.desired.ipsets is not None else ())
 
 
 # --- comparing ------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ A module that the running kernel lacks is named with the package that has it, an
 from collections.abc import Iterator, Mapping, Sequence
 
 from nodeprep import files
-from nodeprep.kernel import Kernel, State, Verdict, asking, module_name, parse, verdict
+from nodeprep.kernel import Kernel, State, Verdict, asking, module_name, parse, search, verdict
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Mode, Node, Status
 from nodeprep.module_packages import Remedy, remedy
 from nodeprep.package_managers import manager
 from nodeprep.render import render
+from nodeprep.sharing import Share
 from nodeprep.shell import Script, words
 
 NAME = "kernel_modules"
@@ -75,6 +76,11 @@ def _on_demand(node: Node) -> tuple[str, ...]:
 
 def _script(node: Node) -> str:
     return asking((*_wanted(node), *_on_demand(node)), optional=OLD_CONNTRACK)
+
+
+def share(node: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(searches=(search((*_wanted(node), *_on_demand(node))),))
 
 
 KERNEL = Fact(name="kernel_modules", script=_script, parse=parse)

@@ -14,6 +14,7 @@ from nodeprep import files
 from nodeprep.ipvs import DEVICES
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
 from nodeprep.render import render
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search, Share, Unit
 from nodeprep.shell import Script, words
 
 NAME = "network_manager"
@@ -51,22 +52,34 @@ class Manager:
     devices: Mapping[str, str] = field(default_factory=dict)
 
 
+_SEARCH = Search(
+    name="NetworkManager",
+    pattern=rf"^[[:space:]]*(\[|{_KEY}[+-]?[[:space:]]*=)",
+    files=(
+        *("/usr/lib/NetworkManager/conf.d/*.conf", "/run/NetworkManager/conf.d/*.conf"),
+        *("/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManager/conf.d/*.conf"),
+        "/var/lib/NetworkManager/NetworkManager-intern.conf",
+    ),
+)
+_UNIT = Unit(
+    name="NetworkManager.service",
+    condition="{ [ -x /usr/sbin/NetworkManager ] || [ -x /usr/bin/NetworkManager ]; }",
+)
+
 # Where it is not installed, no program is started.
 _PROBE = f"""\
 for path in /usr/sbin/NetworkManager /usr/bin/NetworkManager; do
   [ -x "$path" ] || continue
   echo installed
-  timeout 10 systemctl show -p ActiveState NetworkManager.service
+  unit_shown {_UNIT.name}
+  printf '%s\\n' "$shown"
   for device in {words(*DEVICES)}; do
     [ -e "/sys/class/net/$device" ] || continue
     timeout 10 nmcli -t -f DEVICE,STATE device | sed -nE 's/^({"|".join(DEVICES)}):/device \\1 /p'
     break
   done
-  grep -sHnE '^[[:space:]]*(\\[|{_KEY}[+-]?[[:space:]]*=)' \\
-    /usr/lib/NetworkManager/conf.d/*.conf /run/NetworkManager/conf.d/*.conf \\
-    /etc/NetworkManager/NetworkManager.conf /etc/NetworkManager/conf.d/*.conf \\
-    /var/lib/NetworkManager/NetworkManager-intern.conf
-  break
+  {_SEARCH.script}{EACH_LINE}    case $line in */NetworkManager/*:*) printf '%s\\n' "$line" ;; esac
+  {LAST_LINE}  break
 done
 :"""
 
@@ -92,7 +105,8 @@ def _settings(lines: Iterable[str]) -> Iterable[Setting]:
             section[file] = said
         elif section.get(file, "").startswith("[keyfile]"):
             key, _, value = said.partition("=")
-            yield Setting(file=file, line=int(number), key=key.strip(), value=value.strip())
+            if key.strip().rstrip("+-") == _KEY:
+                yield Setting(file=file, line=int(number), key=key.strip(), value=value.strip())
 
 
 # NetworkManager.conf(5): the folders of /usr/lib and /run, the main file, that of /etc, and last
@@ -123,6 +137,11 @@ def _name(file: str) -> str:
 
 MANAGER = Fact(name="network_manager", script=lambda _: _PROBE, parse=parse)
 FACTS = (MANAGER,)
+
+
+def share(_: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(searches=(_SEARCH,), units=(_UNIT,))
 
 
 # --- comparing ------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nodeprep import files
+from nodeprep import files, systemd
 from nodeprep.ipvs import DEVICES
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status
 from nodeprep.render import render
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search, Share, Unit
 from nodeprep.shell import Script, words
 
 NAME = "networkd"
@@ -70,15 +71,36 @@ class Networkd:
     links: Mapping[str, Link] = field(default_factory=dict)
 
 
+_SEARCH = Search(
+    name="networkd",
+    pattern=rf"{systemd.BOOT.pattern}|^[[:space:]]*(\[|ManageForeign)",
+    files=(
+        *systemd.BOOT.files,
+        "/etc/systemd/networkd.conf",
+        *("/lib/systemd/networkd.conf.d/*.conf", "/usr/lib/systemd/networkd.conf.d/*.conf"),
+        "/usr/local/lib/systemd/networkd.conf.d/*.conf",
+        *("/run/systemd/networkd.conf.d/*.conf", "/etc/systemd/networkd.conf.d/*.conf"),
+    ),
+)
+_UNIT = Unit(
+    name="systemd-networkd.service",
+    condition="{ [ -e /run/systemd/netif/state ] || \\\n"
+    "  [ -L /etc/systemd/system/multi-user.target.wants/systemd-networkd.service ]; }",
+)
+
 # Where it is not used, no program is started. /run/systemd/netif/state is there once it has run.
 # Its own program tells what it knows; `networkctl reload` came with ReconfigureLink, in 244.
 _PROBE = f"""\
 for path in /etc/systemd/system/*.wants/systemd-networkd.service /run/systemd/netif/state; do
   [ -e "$path" ] || [ -L "$path" ] || continue
   echo used
-  timeout 10 systemctl show -p ActiveState -p ExecMainStartTimestampMonotonic \\
-    systemd-networkd.service
-  grep '^btime ' /proc/stat
+  unit_shown {_UNIT.name}
+  printf '%s\\n' "$shown"
+  {_SEARCH.script}{EACH_LINE}    case $line in
+      /proc/stat:*) printf '%s\\n' "${{line#*:*:}}" ;;
+      */systemd/networkd.conf*) printf '%s\\n' "$line" ;;
+    esac
+  {LAST_LINE}\
   for program in /usr/lib/systemd/systemd-networkd /lib/systemd/systemd-networkd; do
     [ -x "$program" ] || continue
     grep -aoE 'Network\\.ManageForeign[A-Za-z]+|ReconfigureLink' "$program"
@@ -98,10 +120,6 @@ for path in /etc/systemd/system/*.wants/systemd-networkd.service /run/systemd/ne
     done <"/run/systemd/netif/links/$index"
     printf 'link %s %s %s\\n' "$device" "$state" "$file"
   done
-  grep -sHnE '^[[:space:]]*(\\[|ManageForeign)' /etc/systemd/networkd.conf \\
-    /lib/systemd/networkd.conf.d/*.conf /usr/lib/systemd/networkd.conf.d/*.conf \\
-    /usr/local/lib/systemd/networkd.conf.d/*.conf /run/systemd/networkd.conf.d/*.conf \\
-    /etc/systemd/networkd.conf.d/*.conf
   break
 done
 :"""
@@ -167,6 +185,11 @@ def _name(file: str) -> str:
 
 NETWORKD = Fact(name="networkd", script=lambda _: _PROBE, parse=parse)
 FACTS = (NETWORKD,)
+
+
+def share(_: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(searches=(_SEARCH,), units=(_UNIT,))
 
 
 # --- comparing ------------------------------------------------------------------------------

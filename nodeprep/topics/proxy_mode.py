@@ -7,9 +7,11 @@ process is asked, its log is searched, and the kernel's own table of virtual ser
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from nodeprep import ipvs
 from nodeprep.model import Change, Fact, Facts, Finding, Node, Status
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search, Share, Unit
 from nodeprep.shell import words
 
 NAME = "proxy_mode"
@@ -49,15 +51,34 @@ _USING = re.compile(r"using (\w+) proxier", re.IGNORECASE)
 
 # ipvsadm loads ip_vs where it is not loaded, and looking must not change anything: so it runs
 # only where the kernel has the table already.
+# The log tells whether it was this process that answered, and why its mode is another one. Where
+# the only socket that listens at this port is its own, and the mode the wanted one, it has nothing
+# to add.
 _SCRIPT = """\
-pid=$([ -x %(binary)s ] && timeout 10 systemctl show -p MainPID %(unit)s)
-pid=${pid#MainPID=}
+pid=
+if [ -x %(binary)s ]; then
+  unit_shown %(unit)s
+  case $shown in *MainPID=*) pid=${shown##*MainPID=} pid=${pid%%%%[!0-9]*} ;; esac
+fi
 if [ "${pid:-0}" -gt 0 ]; then
   echo running
-  printf 'mode %%s\\n' "$(http_get %(host)s %(port)s /proxyMode)"
-  echo log:
-  timeout 10 journalctl -b -o cat --no-pager "_PID=$pid" | grep -iE "%(complaints)s" | tail -n 20 |
-    cut -c 1-500
+  mode=$(http_get %(host)s %(port)s /proxyMode)
+  printf 'mode %%s\\n' "$mode"
+  sockets=
+  if [ "$mode" = %(wanted)s ]; then
+  %(search)s%(each)s    case $line in
+      /proc/net/tcp:* | /proc/net/tcp6:*) sockets="$sockets ${line#*:*:}" ;;
+    esac
+  %(last)s  fi
+  # shellcheck disable=SC2086
+  set -- $sockets
+  # A line of such a table has 17 words, the tenth of which is the socket's number.
+  if [ $# -eq 17 ]; then sockets=$(ls -l "/proc/$pid/fd"); else sockets=; fi
+  case $sockets in *"socket:[${10:-}]"*) ;; *)
+    echo log:
+    timeout 10 journalctl -b -o cat --no-pager "_PID=$pid" | grep -iE "%(complaints)s" |
+      tail -n 20 | cut -c 1-500 ;;
+  esac
 elif [ "$pid" ]; then
   echo log:
   timeout 10 journalctl -b -o cat --no-pager -n 30 -u %(unit)s | grep -iE "%(complaints)s" |
@@ -73,7 +94,7 @@ printf 'mode %%s\\n' "$(http_get %(host)s %(port)s /proxyMode)"
 _TABLE_SCRIPT = """\
 if [ -e /proc/net/ip_vs ]; then
   echo ipvs:
-  timeout 10 ipvsadm -Ln | head -n %(lines)d
+  ipvsadm -Ln | head -n %(lines)d
 fi
 :"""
 
@@ -83,6 +104,7 @@ def _script(node: Node) -> str:
     if proxy.style == "unmanaged":
         return ":"
     host, port = proxy.metrics_endpoint
+    searched = {"search": _sockets(node).script, "each": EACH_LINE, "last": LAST_LINE}
     # A pod's log is told by the topic of the DaemonSet, which knows whose it is.
     return ((_POD_SCRIPT if proxy.is_pod else _SCRIPT) + _TABLE_SCRIPT) % {
         "binary": words(proxy.binary),
@@ -91,7 +113,35 @@ def _script(node: Node) -> str:
         "port": words(port),
         "complaints": _COMPLAINTS,
         "lines": TABLE_LINES,
+        "wanted": words(proxy.mode),
+        **searched,
     }
+
+
+def _sockets(node: Node) -> Search:
+    """Return the search for sockets that listen where kube-proxy is asked.
+
+    A socket of just that address answers before one of any address. The kernel goes through a
+    table with as many rows as its memory allows, for each of the files: one is enough mostly.
+    """
+    host, port = node.desired.kube_proxy.metrics_endpoint
+    bound = node.desired.kube_proxy.metrics_bind_address
+    pattern = "^ *[0-9]+: %s:" + f"{int(port):04X} 0+:0+ 0A "
+    if bound != f"{host}:{port}" or not re.fullmatch(r"[0-9.]+", host):
+        files = ("/proc/net/tcp", "/proc/net/tcp6")
+        return Search(name="sockets", pattern=pattern % "[0-9A-F]+", files=files)
+    # The order of bytes is the machine's.
+    octets = IPv4Address(host).packed
+    either = f"({octets.hex().upper()}|{octets[::-1].hex().upper()})"
+    return Search(name="sockets", pattern=pattern % either, files=("/proc/net/tcp",))
+
+
+def share(node: Node) -> Share:
+    """Return what is asked together with other topics."""
+    proxy = node.desired.kube_proxy
+    if proxy.style == "unmanaged" or proxy.is_pod:
+        return Share()
+    return Share(searches=(_sockets(node),), units=(Unit(name=proxy.unit_name),))
 
 
 def parse(text: str) -> Effective:

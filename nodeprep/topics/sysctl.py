@@ -13,6 +13,7 @@ from nodeprep import files
 from nodeprep.model import APPLY, Change, Fact, Facts, Finding, Node, Status, Sysctl
 from nodeprep.proxy_sysctls import CONNTRACK_MAX, FORWARD6, needed, overruled
 from nodeprep.render import render
+from nodeprep.sharing import EACH_LINE, LAST_LINE, Search, Share
 from nodeprep.shell import Script, quote, words
 
 NAME = "sysctl"
@@ -74,20 +75,33 @@ class Parameters:
     advertised: Mapping[str, str] = field(default_factory=dict)
 
 
-# One grep reads all values. The shell's own `read` would not do: dash reads byte by byte, and a
-# number in /proc/sys has only one byte for a reader of that kind.
+# One grep reads all values and all lines of files; a value that is no row of numbers needs another.
+# The shell's own `read` would not do: dash reads byte by byte, and a number in /proc/sys has only
+# one byte for a reader of that kind.
 # Files of one name in several folders: the first folder counts, as sysctl.d(5) says;
 # /etc/sysctl.conf is read last by procps, wherever it is read at all.
 _PROBE = """\
 read -r release </proc/sys/kernel/osrelease; printf 'release %%s\\n' "$release"
 for home in %s; do [ -e "$home" ] && printf 'home %%s\\n' "$home"; done
-set -- %s
-for path do [ -e "$path" ] || printf 'absent %%s\\n' "$path"; done
-grep -sH '' -- "$@"
+values=
+assigned=
+%s%s  case $line in
+    /proc/sys/*) values="$values${line%%%%:*}:${line#*:*:}
+" ;;
+    */sysctl.d/*.conf:* | /etc/sysctl.conf:*) assigned="$assigned$line
+" ;;
+  esac
+%sset --
+for path in %s; do
+  if [ ! -e "$path" ]; then printf 'absent %%s\\n' "$path"; continue; fi
+  case "
+$values" in *"
+$path:"*) ;; *) set -- "$@" "$path" ;; esac
+done
+printf '%%s' "$values"
+[ $# -eq 0 ] || grep -sH '' -- "$@"
 %s
-grep -sHnE '^[[:space:]]*-?[[:space:]]*(%s)[[:space:]]*=' \\
-  /etc/sysctl.d/*.conf /run/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf \\
-  /usr/lib/sysctl.d/*.conf /lib/sysctl.d/*.conf /etc/sysctl.conf
+printf '%%s' "$assigned"
 :"""
 
 
@@ -101,15 +115,41 @@ grep -E '^0{32} 00 .* [0-9a-f]{3}[4-7c-f][0-9a-f]{4} +[^ ]+$' /proc/net/ipv6_rou
 _ACCEPT_RA = r"net[./]ipv6[./]conf[./][^=]*[./]accept_ra"
 
 
-def _script(node: Node) -> str:
+_NUMBERS = "^-?[0-9]+([[:space:]]+-?[0-9]+)*$"
+_FOLDERS = (
+    *("/etc/sysctl.d/*.conf", "/run/sysctl.d/*.conf", "/usr/local/lib/sysctl.d/*.conf"),
+    *("/usr/lib/sysctl.d/*.conf", "/lib/sysctl.d/*.conf", "/etc/sysctl.conf"),
+)
+
+
+def _keys(node: Node) -> list[str]:
     # Whatever kernel answers: one of the middle asks for all that any may need.
-    keys = [sysctl.key for sysctl in asked_for(node, "5.0")]
-    paths_ = [proc_path(key) for key in keys]
-    forwards6 = FORWARD6.key in keys
-    accepting = (_ACCEPT_RA,) if forwards6 else ()
+    return [sysctl.key for sysctl in asked_for(node, "5.0")]
+
+
+def _search(node: Node) -> Search:
+    keys = _keys(node)
+    accepting = (_ACCEPT_RA,) if FORWARD6.key in keys else ()
     pattern = "|".join((*map(_dotted, keys), *accepting, "[^#;=]*[*?][^=]*"))
+    return Search(
+        name="sysctl",
+        pattern=f"{_NUMBERS}|^[[:space:]]*-?[[:space:]]*({pattern})[[:space:]]*=",
+        files=(*(words(proc_path(key)) for key in keys), *_FOLDERS),
+    )
+
+
+def _script(node: Node) -> str:
+    keys = _keys(node)
+    paths_ = [proc_path(key) for key in keys]
     homes = words(*dict.fromkeys(map(_home, paths_)))
-    return _PROBE % (homes, words(*paths_), _ADVERTISED if forwards6 else ":", pattern)
+    advertised = _ADVERTISED if FORWARD6.key in keys else ":"
+    searched = (_search(node).script, EACH_LINE, LAST_LINE)
+    return _PROBE % (homes, *searched, words(*paths_), advertised)
+
+
+def share(node: Node) -> Share:
+    """Return what is asked together with other topics."""
+    return Share(searches=(_search(node),))
 
 
 def _home(path: str) -> str:

@@ -32,13 +32,26 @@ class System:
 
 
 # The last line of os-release may have no newline: ours begins a line of its own.
+# Where it is there, /etc/os-release alone counts, says os-release(5).
 _SCRIPT = f"""\
-cat /etc/os-release /usr/lib/os-release 2>/dev/null
-echo
+for file in /etc/os-release /usr/lib/os-release; do
+  [ -e "$file" ] || continue
+  while IFS= read -r line || [ "$line" ]; do
+    case $line in ID=* | NAME=* | PRETTY_NAME=* | VERSION_ID=* | ID_LIKE=*)
+      printf '%s\\n' "$line" ;;
+    esac
+  done <"$file"
+  break
+done
 read -r kernel </proc/sys/kernel/osrelease; printf 'nodeprep_kernel=%s\\n' "$kernel"
-printf 'nodeprep_machine=%s\\n' "$(uname -m)"
+# Linux tells its machine there since 6.1.
+machine=
+[ -e /proc/sys/kernel/arch ] && read -r machine </proc/sys/kernel/arch
+printf 'nodeprep_machine=%s\\n' "${{machine:-$(uname -m)}}"
 read -r init </proc/1/comm; printf 'nodeprep_init=%s\\n' "$init"
-printf 'nodeprep_uid=%s\\n' "$(id -u)"
+while read -r key _ effective _; do
+  [ "$key" != Uid: ] || {{ printf 'nodeprep_uid=%s\\n' "$effective"; break; }}
+done </proc/self/status
 for tool in {" ".join(TOOLS)}; do
   command -v "$tool" >/dev/null || printf 'nodeprep_missing=%s\\n' "$tool"
 done
@@ -71,13 +84,17 @@ class LastRun:
     running: bool = False
 
 
-# The lock is asked for only where the record leaves it open: a prepared node starts one process.
+# The lock is asked for only where the record leaves it open: a prepared node starts no process.
 _LAST_RUN = f"""\
 if [ -e {files.STATE}/last ]; then
-  record=$(cat {files.STATE}/last)
-  printf '%s\\n' "$record"
-  case $record in
-    *finished) ;;
+  last=
+  while IFS= read -r line || [ "$line" ]; do
+    last=$line
+    printf '%s\\n' "$line"
+  done <{files.STATE}/last
+  case $last in
+    '') echo ;;
+    finished) ;;
     *) [ ! -e {files.WORK}/lock ] || flock -n {files.WORK}/lock true || echo running ;;
   esac
 fi

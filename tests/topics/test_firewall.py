@@ -8,6 +8,7 @@ import pytest
 
 from nodeprep.firewalld import TRUSTED, Firewalld, Zone
 from nodeprep.model import APPLY, Facts, Finding, Firewall, Node, Status
+from nodeprep.sharing import UNIT_SHOWN
 from nodeprep.topics import firewall as topic
 from nodeprep.topics.firewall import FIREWALLS, Firewalls, Ufw
 from tests import facts
@@ -91,7 +92,7 @@ def test_any_shell_finds_zones_uplinks_and_what_flushes_all(shell: str, tmp_path
     (wants / "nftables.service").symlink_to("/nowhere")
     says = {"systemctl": "ActiveState=active", "firewall-cmd": "dmz (active)\n  interfaces: eth0"}
     found = FIREWALLS.parse(
-        in_root(shell, FIREWALLS.script(SAYING), root, stand_ins(tmp_path, says))
+        in_root(shell, UNIT_SHOWN + FIREWALLS.script(SAYING), root, stand_ins(tmp_path, says))
     )
     assert found.flushes == ("/etc/nftables.conf:3",)
     firewalld = found.firewalld

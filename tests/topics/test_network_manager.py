@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.model import APPLY, Facts, FileState, Finding, Node, Status
+from nodeprep.sharing import UNIT_SHOWN
 from nodeprep.topics import network_manager as topic
 from nodeprep.topics.network_manager import DROP_IN, MANAGER, Manager, retaken
 from tests import facts
@@ -154,7 +155,9 @@ def test_any_shell_finds_its_program_its_files_and_the_device(shell: str, tmp_pa
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"# theirs\n[keyfile]\n  unmanaged-devices{text}\n[main]\ndns=none\n")
     said = {"systemctl": "ActiveState=active", "nmcli": "eth0:connected\nkube-ipvs0:unmanaged"}
-    found = MANAGER.parse(in_root(shell, MANAGER.script(IPVS), root, stand_ins(tmp_path, said)))
+    found = MANAGER.parse(
+        in_root(shell, UNIT_SHOWN + MANAGER.script(IPVS), root, stand_ins(tmp_path, said))
+    )
     assert (found.installed, found.active) == (True, True)
     assert found.devices == {"kube-ipvs0": "unmanaged"}
     assert [(s.file[-11:], s.line, s.key, s.value) for s in found.settings] == [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.model import APPLY, Facts, FileState, Finding, Node, Status
+from nodeprep.sharing import UNIT_SHOWN
 from nodeprep.topics import networkd as topic
 from nodeprep.topics.networkd import CONF, KEEPING, NETWORK, NETWORKD, Link, Networkd, retaken
 from tests import facts
@@ -112,7 +113,7 @@ def test_any_shell_finds_what_its_program_knows_and_whose_a_device_is(
     (root / "lib/systemd/systemd-networkd").chmod(0o755)
     unit = "ActiveState=active\nExecMainStartTimestampMonotonic=4210000"
     path = stand_ins(tmp_path, {"systemctl": unit})
-    found = NETWORKD.parse(in_root(shell, NETWORKD.script(IPVS), root, path))
+    found = NETWORKD.parse(in_root(shell, UNIT_SHOWN + NETWORKD.script(IPVS), root, path))
     assert (found.used, found.active, found.reloads) == (True, True, True)
     assert found.knows == ("ManageForeignRoutes",)
     assert found.started == 1_795_400_004

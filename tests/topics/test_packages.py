@@ -1,11 +1,15 @@
 """Packages: their names in each family, what counts as installed, and how they are installed."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from nodeprep.model import Facts, Status
 from nodeprep.topics import packages as topic
 from nodeprep.topics.packages import INSTALLED
 from tests import facts
+from tests.shells import in_root, stand_ins
 from tests.topics import named, node, of
 
 
@@ -95,3 +99,64 @@ def test_where_there_is_dnf_yum_is_not_asked() -> None:
 def test_rpm_is_asked_by_the_names_of_its_family() -> None:
     asked = "ipset ipvsadm iptables iptables-nft iptables-legacy conntrack-tools"
     assert asked in INSTALLED.script(node())
+
+
+# --- dpkg's own file ------------------------------------------------------------------------
+
+STATUS = """\
+Package: ipset
+Status: install ok installed
+Priority: optional
+Version: 7.17-1
+Depends: libc6 (>= 2.34)
+Description: administration tool
+ Version: 0, says somebody
+
+Package: ipset-persistent
+Status: install ok installed
+Version: 1.0
+
+Package: ipvsadm
+Status: hold ok installed
+Version: 1:1.31-1+b1
+
+Package: iptables
+Status: install ok half-configured
+Version: 1.8.9-2
+
+Package: conntrack
+Status: deinstall ok config-files
+Config-Version: 1.4.7-1
+Version: 1.4.7-1
+
+Package: zlib1g
+Status: install ok installed
+Version: 1:1.2.13"""
+
+
+def versions(shell: str, folder: Path, status: str, *pending: str) -> Mapping[str, str]:
+    """Return what a node is found to have, where dpkg itself would say something else."""
+    root = folder / "root"
+    (root / "var/lib/dpkg/updates").mkdir(parents=True)
+    (root / "var/lib/dpkg/status").write_text(status)
+    for name in pending:
+        (root / "var/lib/dpkg/updates" / name).touch()
+    path = stand_ins(folder, {"apt-get": "", "dpkg-query": "ii  ipset 0-dpkg"})
+    text = in_root(shell, f"{INSTALLED.script(node())}\n", root, path)
+    return INSTALLED.parse(text).versions
+
+
+def test_any_shell_reads_from_dpkgs_file_what_is_installed(shell: str, tmp_path: Path) -> None:
+    found = versions(shell, tmp_path, STATUS)
+    assert found == {"ipset": "7.17-1", "ipvsadm": "1:1.31-1+b1"}
+
+
+def test_while_dpkg_has_not_finished_it_is_asked_itself(shell: str, tmp_path: Path) -> None:
+    assert versions(shell, tmp_path, STATUS, "0001") == {"ipset": "0-dpkg"}
+
+
+@pytest.mark.parametrize("status", ["", "Package: zlib1g\nVersion: 1\n"])
+def test_where_the_file_has_none_of_them_dpkg_has_the_word(
+    shell: str, tmp_path: Path, status: str
+) -> None:
+    assert versions(shell, tmp_path, status) == {"ipset": "0-dpkg"}

@@ -1,5 +1,6 @@
 """Kernel parameters: what counts as right, who else sets them, and what is done about it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -427,6 +428,14 @@ def test_the_route_is_found_in_the_kernels_own_table(shell: str) -> None:
     for table, found in ((ROUTE, True), (plain, False), (plain + ROUTE, True)):
         said = output(shell, Script(f"{grep} <<END\n{table}END\n")).decode()
         assert (said == ROUTE) is found
+
+
+def test_a_value_that_is_no_row_of_numbers_is_read_as_well(shell: str) -> None:
+    keys = ("kernel.ostype", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports")
+    wanted = node(sysctls=tuple(Sysctl(key=key, value="x") for key in keys))
+    found = PARAMETERS.parse(output(shell, Script(PARAMETERS.script(wanted))).decode()).values
+    real = [Path(topic.proc_path(key)).read_text() for key in keys]
+    assert [found[topic.proc_path(key)] for key in keys] == [" ".join(t.split()) for t in real]
 
 
 # --- on a real kernel -----------------------------------------------------------------------
