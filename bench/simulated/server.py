@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import uvloop
 
-from bench.simulated import answers
+from bench.simulated.answers import Record, garbage, nonce_of
 from bench.simulated.conduct import Conduct, Rates, conduct
-from bench.simulated.fleet import number_of
+from bench.simulated.fleet import name, number_of
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel has a limit of its own below this."""
@@ -70,7 +71,7 @@ class Diary:
 class Fleet:
     """All nodes: the answer that each gives, and by which rates they misbehave."""
 
-    record: bytes
+    record: Record
     rates: Rates
     host_key: Path
     user_key: Path
@@ -101,14 +102,17 @@ class Fleet:
             case Conduct.MUTE:
                 await _never_answer(sock)
             case _:
-                with contextlib.suppress(OSError, asyncssh.Error):
-                    await asyncssh.run_server(sock, config=None, options=self.options)
+                loop = asyncio.get_running_loop()
+                # asyncssh.run_server would read the keys anew for each connection.
+                await loop.connect_accepted_socket(
+                    lambda: asyncssh.SSHServerConnection(loop, self.options), sock
+                )
 
     async def answer(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
         """Take a script, and answer as the node that it was sent to."""
         self.diary.sessions += 1
         number = number_of(process.get_extra_info("sockname")[0])
-        nonce = answers.nonce_of(await process.stdin.read())
+        nonce = nonce_of(await process.stdin.read())
         if nonce is None:
             process.exit(1)
             return
@@ -121,14 +125,14 @@ class Fleet:
         number: int,
         nonce: bytes,
     ) -> None:
-        whole = answers.answer(self.record, nonce)
+        whole = self.record.answer(nonce, name(number))
         match which:
             case Conduct.HALF:
                 process.stdout.write(whole[: len(whole) // 2])
                 await process.channel.wait_closed()
                 return
             case Conduct.GARBAGE:
-                whole = answers.garbage(nonce, number)
+                whole = garbage(nonce, number)
             case Conduct.SLOW:
                 await asyncio.sleep(self.rates.latency)
         process.stdout.write(whole)
@@ -188,7 +192,7 @@ async def tell(diary: Diary) -> None:
 async def serve(given: argparse.Namespace) -> None:
     """Play the fleet until standard input ends."""
     fleet = Fleet(
-        record=given.answer.read_bytes(),
+        record=Record.of(given.answer.read_bytes()),
         rates=Rates.of(vars(given)),
         host_key=given.host_key,
         user_key=given.user_key,
@@ -214,7 +218,7 @@ def main() -> None:
     """Raise the limit of open files as far as it goes, and serve."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(serve(_arguments()))
+    uvloop.run(serve(_arguments()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""What a command costs: wall and CPU seconds, and the memory of all its processes together."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLES_EACH = 0.2
+"""Seconds between two looks at the memory."""
+
+Gone = (FileNotFoundError, ProcessLookupError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one run of a command came to.
+
+    ``began`` is by the clock of ``time.monotonic``. ``cpu`` is of the command and all children that
+    it waited for, user and system. ``peak`` is the largest sum of the proportional set sizes of
+    its processes that was seen, ``max_rss`` the largest resident set of any one of them; in bytes.
+    """
+
+    began: float
+    wall: float
+    cpu: float
+    peak: int
+    max_rss: int
+    exit_code: int
+
+
+def run(command: Sequence[str], output: Path, environment: Mapping[str, str]) -> Cost:
+    """Run a command to its end, with what it prints in a file, and return what it cost."""
+    began = time.monotonic()
+    with output.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+    with _watched(process.pid) as peaks:
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Cost(
+        began=began,
+        wall=time.monotonic() - began,
+        cpu=used.ru_utime + used.ru_stime,
+        peak=max(peaks, default=0),
+        max_rss=used.ru_maxrss * 1024,
+        exit_code=process.returncode,
+    )
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[list[int]]:
+    peaks, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLES_EACH):
+            peaks.append(max(peaks.pop(), memory(pid)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        watcher.join()
+
+
+def memory(pid: int) -> int:
+    """Return the bytes of memory of a process and its children: shared pages counted in part."""
+    return sum(_proportional(each) for each in _family(pid))
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(*Gone):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(*Gone):
+                for child in (task / "children").read_text().split():
+                    yield from _family(int(child))
+
+
+def _proportional(pid: int) -> int:
+    with suppress(*Gone):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
