@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib import pyplot
+from matplotlib import pyplot as plt
 
 OURS, THEIRS = "#2b6cb0", "#cbd5e0"
 STYLE = {
@@ -27,7 +27,7 @@ def draw(results: Path, picture: Path) -> None:
         (run for run in document["runs"] if run["fleet"] == "well"), key=lambda run: run["nodes"]
     )
     with mpl.rc_context(STYLE):
-        figure, axes = pyplot.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
+        figure, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
         labels = [f"{row['nodes']:,}" for row in rows]
         _bars(axes[0], labels, [row["cost"]["wall"] for row in rows], "wall, seconds")
         _cpu(axes[1], labels, rows)
@@ -36,7 +36,7 @@ def draw(results: Path, picture: Path) -> None:
         _bars(axes[3], labels, rates, "nodes a second")
         figure.supxlabel("nodes verified in one run", fontsize=9)
         figure.savefig(picture, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
+        plt.close(figure)
 
 
 def _bars(axes: Any, labels: Sequence[str], values: Sequence[float], title: str) -> None:

@@ -84,8 +84,9 @@ class Bench:
         count = len(list(self.folder.iterdir()))
         with played(self.folder / f"fleet-{count}", rates, self.given.servers) as one:
             inventory, output = one.inventory(nodes), one.folder / "output"
+            before = one.diary()
             cost = measuring.run(self._command(inventory), output, self._environment())
-            row = _row(nodes, rates, cost, one.diary())
+            row = _row(nodes, rates, cost, before, one.diary())
             self._check(row, rates, output)
         return row
 
@@ -107,15 +108,15 @@ class Bench:
             raise SystemExit(f"{tail}\n{len(wrong)} nodes are not told of as they are: {shown}")
 
 
-def _row(nodes: int, rates: Rates, cost: Cost, diary: Diary) -> Row:
+def _row(nodes: int, rates: Rates, cost: Cost, before: Diary, after: Diary) -> Row:
     drawn = by_conduct(range(1, nodes + 1), rates)
     return Row(
         nodes=nodes,
         cost=cost,
-        servers_cpu=diary.cpu,
-        first_node=(diary.first or cost.began) - cost.began,
-        connections=diary.connections.total(),
-        sessions=diary.sessions,
+        servers_cpu=after.cpu - before.cpu,
+        first_node=(after.first or cost.began) - cost.began,
+        connections=after.connections.total(),
+        sessions=after.sessions,
         ready=len(drawn[Conduct.WELL]) + len(drawn[Conduct.SLOW]),
         trouble={str(which): len(drawn[which]) for which in rates.shares if drawn[which]},
     )

@@ -10,7 +10,7 @@ from bench.simulated import fleet
 from nodeprep import files, frames
 
 RECORDED = Path(__file__).parent.parent / "recorded"
-"""``verify.txt``, what a node answered; ``desired.yaml``, the inventory's wishes it was ready by."""
+"""``verify.txt``, what a node answered; ``desired.yaml``, the wishes by which it was ready."""
 
 NONCE = "NONCE"
 """Stands in a recorded answer for the nonce of whoever asks."""
@@ -46,7 +46,9 @@ class Record:
         return cls(
             text=text,
             personal=tuple(
-                state.content for state in states.values() if state.content and NAME in state.content
+                state.content
+                for state in states.values()
+                if state.content and NAME in state.content
             ),
         )
 

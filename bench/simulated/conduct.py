@@ -1,5 +1,6 @@
 """How a simulated node conducts itself: drawn from its number, so that a run can be repeated."""
 
+import argparse
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -28,12 +29,12 @@ class Conduct(StrEnum):
 class Rates:
     """The share of nodes, 0 to 1, of each conduct that is not well; a slow node's seconds."""
 
-    slow: float = 0
-    refuse: float = 0
-    mute: float = 0
-    half: float = 0
-    garbage: float = 0
-    latency: float = 1
+    slow: float = 0.0
+    refuse: float = 0.0
+    mute: float = 0.0
+    half: float = 0.0
+    garbage: float = 0.0
+    latency: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,15 +46,21 @@ class Rates:
         """The share of each conduct that is not well."""
         return {which: getattr(self, which) for which in Conduct if which is not Conduct.WELL}
 
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """Let a command line take rates."""
+        for rate in fields(Rates):
+            parser.add_argument(f"--{rate.name}", type=type(rate.default), default=rate.default)
+
     @property
     def words(self) -> list[str]:
-        """The options of the server's command line that mean these rates."""
-        return [f"--{field.name}={getattr(self, field.name)}" for field in fields(self)]
+        """The options of a command line that mean these rates."""
+        return [f"--{rate.name}={getattr(self, rate.name)}" for rate in fields(self)]
 
     @classmethod
-    def of(cls, given: Mapping[str, float]) -> Self:
-        """Return the rates that were given by name; other names are passed over."""
-        return cls(**{field.name: given[field.name] for field in fields(cls)})
+    def given(cls, options: argparse.Namespace) -> Self:
+        """Return the rates that a command line was given."""
+        return cls(**{rate.name: getattr(options, rate.name) for rate in fields(cls)})
 
 
 def conduct(number: int, rates: Rates) -> Conduct:

@@ -1,4 +1,4 @@
-"""A fleet that is being played: its servers as processes of their own, and its files in a folder."""
+"""A fleet that is being played: its servers, processes of their own, and its files in a folder."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from bench.simulated import fleet
 from bench.simulated.answers import RECORDED
@@ -93,16 +93,15 @@ def _start(stack: ExitStack, keys: fleet.Keys, rates: Rates, port: int) -> tuple
 
 
 def _ask(server: Server) -> dict[str, Any]:
-    assert server.stdin is not None
-    server.stdin.write("tell\n")
-    server.stdin.flush()
+    to = cast("IO[str]", server.stdin)
+    to.write("tell\n")
+    to.flush()
     told: dict[str, Any] = json.loads(_line(server))
     return told
 
 
 def _line(server: Server) -> str:
-    assert server.stdout is not None
-    line = server.stdout.readline()
+    line = cast("IO[str]", server.stdout).readline()
     if not line:
         raise SystemExit(f"a simulated node's server ended: exit code {server.wait()}")
     return line

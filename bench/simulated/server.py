@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def listen(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
     sock.bind(("0.0.0.0", port))  # noqa: S104 bound to the loopback device above
     sock.listen(BACKLOG)
-    sock.setblocking(False)
+    sock.settimeout(0)
     return sock
 
 
@@ -193,7 +193,7 @@ async def serve(given: argparse.Namespace) -> None:
     """Play the fleet until standard input ends."""
     fleet = Fleet(
         record=Record.of(given.answer.read_bytes()),
-        rates=Rates.of(vars(given)),
+        rates=Rates.given(given),
         host_key=given.host_key,
         user_key=given.user_key,
     )
@@ -209,8 +209,7 @@ def _arguments() -> argparse.Namespace:
     for option in ("--host-key", "--user-key", "--answer"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
-    for rate in fields(Rates):
-        parser.add_argument(f"--{rate.name}", type=float, default=rate.default)
+    Rates.add_options(parser)
     return parser.parse_args()
 
 
