@@ -21,14 +21,15 @@ class Cost:
 
     ``began`` is by the clock of ``time.monotonic``. ``cpu`` is of the command and all children that
     it waited for, user and system. ``peak`` is the largest sum of the proportional set sizes of
-    its processes that was seen, ``max_rss`` the largest resident set of any one of them; in bytes.
+    its processes that was seen, ``largest`` the most that one of them had
+    resident; in bytes.
     """
 
     began: float
     wall: float
     cpu: float
     peak: int
-    max_rss: int
+    largest: int
     exit_code: int
 
 
@@ -37,31 +38,43 @@ def run(command: Sequence[str], output: Path, environment: Mapping[str, str]) ->
     began = time.monotonic()
     with output.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-    with _watched(process.pid) as peaks:
+    with _watched(process.pid) as seen:
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return Cost(
         began=began,
         wall=time.monotonic() - began,
         cpu=used.ru_utime + used.ru_stime,
-        peak=max(peaks, default=0),
-        max_rss=used.ru_maxrss * 1024,
+        peak=seen.peak,
+        largest=seen.largest,
         exit_code=process.returncode,
     )
 
 
+@dataclass(kw_only=True)
+class _Seen:
+    peak: int = 0
+    largest: int = 0
+
+    def look(self, pid: int) -> None:
+        self.peak = max(self.peak, memory(pid))
+        # What rusage calls the largest set may be that of whoever started the command.
+        sizes = (_kilobytes(f"/proc/{each}/status", "VmHWM") for each in _family(pid))
+        self.largest = max(self.largest, *sizes)
+
+
 @contextmanager
-def _watched(pid: int) -> Iterator[list[int]]:
-    peaks, over = [0], threading.Event()
+def _watched(pid: int) -> Iterator[_Seen]:
+    seen, over = _Seen(), threading.Event()
 
     def watch() -> None:
         while not over.wait(SAMPLES_EACH):
-            peaks.append(max(peaks.pop(), memory(pid)))
+            seen.look(pid)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield peaks
+        yield seen
     finally:
         over.set()
         watcher.join()
@@ -69,7 +82,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
 def memory(pid: int) -> int:
     """Return the bytes of memory of a process and its children: shared pages counted in part."""
-    return sum(_proportional(each) for each in _family(pid))
+    return sum(_kilobytes(f"/proc/{each}/smaps_rollup", "Pss") for each in _family(pid))
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -81,9 +94,10 @@ def _family(pid: int) -> Iterator[int]:
                     yield from _family(int(child))
 
 
-def _proportional(pid: int) -> int:
+def _kilobytes(file: str, name: str) -> int:
+    """Return a size that a file of /proc tells in kB, as bytes; 0 where the process is gone."""
     with suppress(*Gone):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(file).read_text().splitlines():
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -168,7 +168,7 @@ def growth(rows: Sequence[Row]) -> Iterator[str]:
             f"{row.cpu_each:.1f}",
             f"{row.cpu_each / rows[0].cpu_each:.2f}",
             f"{row.cost.peak / MILLION:.0f}",
-            f"{row.cost.max_rss / MILLION:.0f}",
+            f"{row.cost.largest / MILLION:.0f}",
             f"{row.servers_cpu_each:.1f}",
             f"{row.first_node:.1f}",
         )
