@@ -34,10 +34,13 @@ class Cost:
 
 
 def run(command: Sequence[str], output: Path, environment: Mapping[str, str]) -> Cost:
-    """Run a command to its end, with what it prints in a file, and return what it cost."""
+    """Run a command to its end and return what it cost.
+
+    What it prints is in a file afterwards, and what it complains of in one beside it, ``.errors``.
+    """
     began = time.monotonic()
-    with output.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+    with output.open("wb") as out, output.with_suffix(".errors").open("wb") as errors:
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
     with _watched(process.pid) as seen:
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -104,7 +104,8 @@ class Bench:
         wrong = {name for name in expected if told.get(name) != expected[name]}
         if wrong or told.keys() != expected.keys():
             shown = ", ".join(f"{name}: {told.get(name)}" for name in sorted(wrong)[:10])
-            tail = output.read_text(errors="replace")[-2000:]
+            said = output.with_suffix(".errors").read_text(errors="replace")
+            tail = (output.read_text(errors="replace") + said)[-2000:]
             raise SystemExit(f"{tail}\n{len(wrong)} nodes are not told of as they are: {shown}")
 
 
@@ -138,11 +139,17 @@ def _expected(nodes: int, rates: Rates) -> dict[str, str]:
 def _told(output: Path, kind: str) -> dict[str, str]:
     """Return how each node ended, by its name, as the output has it."""
     text = output.read_text(errors="replace")
-    if kind == "json":
-        return {node["name"]: _end(node) for node in json.loads(text)["nodes"]}
+    if kind != "text":
+        return {node["name"]: _end(node) for node in _nodes(text, kind)}
     ends = ("ready", "not ready", "no answer")
     lines = (line.partition(": ") for line in text.splitlines())
     return {name: end for end, _, names in lines if end in ends for name in expand(names)}
+
+
+def _nodes(text: str, kind: str) -> list[dict[str, Any]]:
+    if kind == "json":
+        return list(json.loads(text)["nodes"])
+    return [one for one in map(json.loads, text.splitlines()) if "name" in one]
 
 
 def _end(node: Mapping[str, Any]) -> str:
@@ -202,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--troubled", type=int, default=1000, help="nodes of that part; 0: none")
     parser.add_argument("--parallel", type=int, default=25, help="nodes at once")
     parser.add_argument("--servers", type=int, default=2, help="processes that play the nodes")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json", "jsonl"), default="text")
     parser.add_argument("--with", dest="words", default="", help="further words for nodeprep")
     parser.add_argument("--no-files", action="store_true", help="leave results and plot alone")
     return parser.parse_args()

@@ -19,7 +19,8 @@ def run(tmp_path: Path, program: str) -> Cost:
 def test_its_exit_code_and_all_that_it_prints_are_kept(tmp_path: Path) -> None:
     cost = run(tmp_path, "import sys; print('said', flush=True); sys.exit('and complained')")
     assert cost.exit_code == 1
-    assert (tmp_path / "output").read_text() == "said\nand complained\n"
+    assert (tmp_path / "output").read_text() == "said\n"
+    assert (tmp_path / "output.errors").read_text() == "and complained\n"
 
 
 def test_memory_is_counted_while_it_is_held(tmp_path: Path) -> None:
