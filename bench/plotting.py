@@ -1,7 +1,7 @@
 """The figures of `bench.scale` as a picture: what grows with the fleet, and how."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 OURS, THEIRS = "#2b6cb0", "#cbd5e0"
-STYLE = {
+STYLE: Mapping[Any, Any] = {
     "svg.fonttype": "none",  # words stay words
     "svg.hashsalt": "nodeprep",  # the same figures make the same file
     "font.size": 9,
@@ -26,7 +26,7 @@ def draw(results: Path, picture: Path) -> None:
     rows = sorted(
         (run for run in document["runs"] if run["fleet"] == "well"), key=lambda run: run["nodes"]
     )
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(dict(STYLE)):
         figure, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
         labels = [f"{row['nodes']:,}" for row in rows]
         _bars(axes[0], labels, [row["cost"]["wall"] for row in rows], "wall, seconds")
