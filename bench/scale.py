@@ -182,20 +182,25 @@ def growth(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |\n"
 
 
-def floor(row: Row, parallel: int) -> float:
-    """Return the seconds that no run can save: waits to their limits, so many of them at once."""
+def deadlines(row: Row, parallel: int) -> tuple[float, float]:
+    """Return the least and the most seconds that waits to their limits take, so many at a time.
+
+    The least is where they fill every place to the end; the most, where the longest begins last.
+    """
     waits = [LIMITS[which] for which in LIMITS for _ in range(row.trouble.get(which, 0))]
-    return max((sum(waits) / parallel, *waits), default=0)
+    shared, longest = sum(waits) / parallel, max(waits, default=0)
+    return max(shared, longest), shared + longest
 
 
 def against_deadlines(well: Row, troubled: Row, parallel: int) -> str:
     """Return in words what the troubled nodes cost beyond a run without them."""
     beyond = troubled.cost.wall - well.cost.wall
+    least, most = deadlines(troubled, parallel)
     kinds = ", ".join(f"{count} {which}" for which, count in troubled.trouble.items())
     return (
         f"{troubled.nodes:,} nodes, of these {kinds}: {troubled.cost.wall:.1f} s, "
-        f"{beyond:.1f} s more than with all well; their limits of waiting come to "
-        f"{floor(troubled, parallel):.1f} s with {parallel} at a time. "
+        f"{beyond:.1f} s more than with all well. Waiting for those that hang to its limits takes "
+        f"{least:.1f} to {most:.1f} s, {parallel} at a time, by when the last of them begins. "
         f"CPU {troubled.cpu_each:.1f} ms a node. Each was named."
     )
 
