@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header
+BENCH := .venv-bench
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-utils uidmap \
@@ -24,7 +27,8 @@ endef
 
 END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-switch bench bench-forks test test-long check fmt lock lab-packages test-packages clean
+.PHONY: demo demo-switch bench-switch bench-forks bench-scale test test-long check fmt lock \
+  lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -33,12 +37,17 @@ demo-switch: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo-switch.sh
 
 # The gap of each way to switch, measured: see bench/README.md.
-bench: $(STAMP) lab-packages
+bench-switch: $(STAMP) lab-packages
 	$(BIN)/python bench/switch_gap.py
 
 # The processes that a probe starts on a node, counted: see bench/README.md.
 bench-forks: $(STAMP) test-packages
 	PYTHONPATH=. $(BIN)/python bench/forks.py
+
+# A whole fleet verified, simulated on loopback. `make bench-scale SCALE='100 1000'` takes other sizes.
+bench-scale: $(BENCH)/.installed
+	$(call install,openssh-client)
+	$(BENCH)/bin/python -m bench.scale $(SCALE)
 
 test: test-packages check
 	$(BIN)/pytest $(END_TO_END) -m "lab and not long"
@@ -65,12 +74,18 @@ $(STAMP): requirements.txt pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Nodeprep's own dependencies, and those of its benches.
+$(BENCH)/.installed: $(STAMP) bench/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip --quiet --disable-pip-version-check install --require-hashes \
+	  -r requirements.txt -r bench/requirements.txt
+	@touch $@
+
 # Pins what a release is tested with, hashes and all; no index is named in it.
 lock: $(STAMP)
 	$(PIP) install pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
-	  --all-build-deps --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	  --no-emit-options --no-header --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra dev --all-build-deps --output-file requirements.txt pyproject.toml
+	$(COMPILE) --output-file bench/requirements.txt bench/requirements.in
 
 lab-packages:
 	$(call install,$(LAB_PACKAGES))
@@ -79,4 +94,4 @@ test-packages:
 	$(call install,$(TEST_PACKAGES))
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

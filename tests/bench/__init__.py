@@ -1,0 +1,1 @@
+"""Specifications of what the benches are made of."""
