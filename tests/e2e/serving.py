@@ -166,7 +166,7 @@ def killed(node: Operator, point: int, *arguments: str) -> "subprocess.Completed
     """Run nodeprep until it kills itself at a point; see ``tests.e2e.killed``."""
     command = [sys.executable, "-m", "tests.e2e.killed", str(point), *words(node, *arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, env=environment(), check=False, timeout=600
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=1800
     )
 
 
