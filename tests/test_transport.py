@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nodeprep import apply, frames, known_hosts, probe, transport
+from nodeprep import apply, frames, known_hosts, probe, transport, visits
 from nodeprep.errors import (
     DeadlinePassed,
     FactError,
@@ -218,6 +218,30 @@ def test_a_key_is_recorded_on_a_line_of_its_own(sshd: Sshd, tmp_path: Path) -> N
     known.write_text("node9 ssh-ed25519 AAAA a comment without newline")
     assert answer(sshd.node(known, host_keys="accept-new")) == "answer\n"
     assert known.read_text().splitlines()[1:] == sshd.line.splitlines()
+
+
+# --- key exchange ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offered", "warned"),
+    [("curve25519-sha256@libssh.org", False), ("diffie-hellman-group14-sha256", True)],
+)
+def test_a_node_that_exchanges_keys_slowly_is_named(
+    keys: Path, tmp_path: Path, offered: str, warned: bool
+) -> None:
+    settings = (f"KexAlgorithms {offered}",)
+    with running(
+        tmp_path / "s", *settings, host_keys=[keys / "host"], user_key=keys / "user"
+    ) as sshd:
+        known = tmp_path / "known"
+        known.write_text(sshd.line)
+        task = visits.Verify(inquiry=visits.Inquiry(topics=("system",)))
+        visit = visits.Visitor(task=task, connect=transport.connect, limits=LIMITS)
+        outcome = visit(sshd.node(known))
+    assert outcome.error is None
+    told = [f.actual for f in outcome.findings if f.name == "ssh key exchange"]
+    assert told == ([offered] if warned else [])
 
 
 # --- jump hosts -----------------------------------------------------------------------------

@@ -229,11 +229,27 @@ def _login(hop: Hop) -> dict[str, Any]:
     return {"key_filename": list(hop.key_files), "allow_agent": True, "look_for_keys": True}
 
 
+class _Transport(paramiko.Transport):
+    """Remembers how keys were exchanged: paramiko forgets it when that is done."""
+
+    key_exchange = ""
+
+    def _set_K_H(self, k: int, h: bytes) -> None:  # noqa: N802 paramiko's name
+        # Those that are no trouble have no name there; nor has this method a type.
+        self.key_exchange = getattr(self.kex_engine, "name", "")
+        super()._set_K_H(k, h)  # type: ignore[misc]
+
+
+def key_exchange(transport: paramiko.Transport) -> str:
+    """Return the name of the method by which keys were exchanged, as in ssh_config(5)."""
+    return transport.key_exchange if isinstance(transport, _Transport) else ""
+
+
 def _transport_factory(kinds: tuple[str, ...]) -> Callable[..., paramiko.Transport]:
     """Return what makes a transport of a connected socket; ``kinds`` of host keys come first."""
 
     def build(sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
+        transport = _Transport(sock, **options)
         security = transport.get_security_options()
         # A host with several keys must show the one that is on record.
         security.key_types = _first(security.key_types, kinds)

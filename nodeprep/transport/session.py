@@ -12,7 +12,7 @@ from nodeprep.errors import DeadlinePassed, FactError, LoginRefused, Unreachable
 from nodeprep.frames import CAP
 from nodeprep.model import Node
 from nodeprep.shell import Script, Secret
-from nodeprep.transport.connection import is_timeout
+from nodeprep.transport.connection import is_timeout, key_exchange
 
 PIECE = 1 << 18
 """Bytes in one send: paramiko's cost of sending grows with the square of a longer piece."""
@@ -51,6 +51,11 @@ class SshSession:
     transport: paramiko.Transport
     password: Secret | None
     channel_limit: float
+
+    @property
+    def key_exchange(self) -> str:
+        """The name of the method by which keys were exchanged."""
+        return key_exchange(self.transport)
 
     def run(self, script: Script, limit: float) -> bytes:
         """Run ``script`` as root on the node; see :class:`Session`."""
