@@ -1,0 +1,182 @@
+"""One job on a fleet, by what people would pick: Ansible, mitogen, pyinfra, a script, nodeprep.
+
+    python -m bench.compare [--rounds 3] [--nodes 5] [--only NAME,...] [--lab FOLDER]
+
+Boots a lab, and in each round lets each tool prepare its bare nodes (cold) and then run again with
+nothing to change, in an order that turns around from round to round. Afterwards nodeprep's verify
+judges what the tool left, whichever it was, and what it did is taken away. bench/README.md tells
+what is measured and how.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.comparison import measuring, nodes
+from bench.comparison.contenders import CONTENDERS, SCRIPT, Contender, Desk, environment, lay_out
+from bench.comparison.results import Comparison, Kind, Run, document, table
+from nodeprep.lab import lifecycle, state
+from nodeprep.lab.settings import NODE_PACKAGES, Settings, default_cache
+from nodeprep.lab.state import Lab
+
+ROOT = Path(__file__).resolve().parent.parent
+AGAIN_SECONDS = 10.0
+"""A run with nothing to change is repeated until this much was measured in a round ..."""
+AGAIN_TIMES = 5
+"""... or until it was run this often."""
+SETTLE = 2.0
+"""Seconds of quiet before each measured run."""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Compare tools on one job.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=5)
+    names = ",".join(contender.name for contender in CONTENDERS)
+    parser.add_argument("--only", default=names, help=f"of {names}")
+    parser.add_argument("--lab", type=Path, help="a lab that is up already, and stays")
+    parser.add_argument("--tools", type=Path, default=ROOT / ".venv-compare")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "fleet-compare.json")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "fleet-compare.svg")
+    return parser.parse_args()
+
+
+# --- the lab --------------------------------------------------------------------------------
+
+
+@contextmanager
+def desk(given: argparse.Namespace) -> Iterator[Desk]:
+    """Give a desk with a lab that is up, and take both away afterwards."""
+    with tempfile.TemporaryDirectory(prefix="compare-") as name:
+        folder = Path(name)
+        if given.lab:
+            yield Desk(lab=lifecycle.load(given.lab), folder=folder, tools=given.tools)
+            return
+        try:
+            yield Desk(lab=boot(folder / "lab", given.nodes), folder=folder, tools=given.tools)
+        finally:
+            if state.state_file(folder / "lab").exists():
+                lifecycle.down(folder / "lab")
+
+
+def boot(folder: Path, count: int) -> Lab:
+    """Start a lab whose repository has what the job and the tools need."""
+    packages = (*NODE_PACKAGES, nodes.PYTHON)
+    return lifecycle.up(
+        Settings(folder=folder, cache=default_cache(), nodes=count, packages=packages), tell
+    )
+
+
+def tell(line: str) -> None:
+    """Say on stderr what is going on; stdout is for the table."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+# --- rounds ---------------------------------------------------------------------------------
+
+
+def rounds(desk: Desk, chosen: Sequence[Contender], count: int) -> Iterator[Run]:
+    """Measure all contenders, round by round; every other round begins with the last one."""
+    bare = nodes.to_do(desk)
+    if not all(bare.values()):
+        raise SystemExit("the nodes are not bare: nodeprep would change nothing there")
+    for number in range(1, count + 1):
+        for contender in chosen if number % 2 else reversed(chosen):
+            yield from turn(desk, contender, number)
+            nodes.make_bare(desk)
+            expect_bare(desk, bare)
+
+
+def expect_bare(desk: Desk, bare: Mapping[str, list[str]]) -> None:
+    """Raise SystemExit where a node would not be changed just as at first."""
+    now = nodes.to_do(desk)
+    for name, changes in bare.items():
+        if now[name] != changes:
+            raise SystemExit(f"{name} is not bare again: {now[name]}, at first {changes}")
+
+
+def turn(desk: Desk, contender: Contender, number: int) -> Iterator[Run]:
+    """Measure one contender in one round: once cold, then with nothing to change."""
+    yield measure(desk, contender, number, "cold")
+    nodes.expect_prepared(desk, contender.name)
+    spent, times = 0.0, 0
+    while spent < AGAIN_SECONDS and times < AGAIN_TIMES:
+        run = measure(desk, contender, number, "no change")
+        spent, times = spent + run.wall, times + 1
+        yield run
+
+
+def measure(desk: Desk, contender: Contender, number: int, kind: Kind) -> Run:
+    """Run a contender's command once. Raises SystemExit with what it printed if it fails."""
+    marks = nodes.mark(desk)
+    time.sleep(SETTLE)
+    log = desk.folder / f"{contender.name}.log"
+    cost = measuring.run(contender.command(desk), log, environment(desk, contender))
+    said = log.read_text(errors="replace")
+    if cost.exit_status:
+        raise SystemExit(f"{contender.name}, {kind}: exit status {cost.exit_status}\n{said}")
+    logins = nodes.logins_since(desk, marks).values()
+    run = Run(
+        contender=contender.name,
+        round=number,
+        kind=kind,
+        wall=round(cost.wall, 3),
+        cpu=round(cost.cpu * 1000 / len(desk.lab.nodes), 1),
+        memory=round(cost.memory, 1),
+        processes=cost.processes,
+        connections=sum(one.connections for one in logins) / len(logins),
+        sessions=sum(one.sessions for one in logins) / len(logins),
+        changes=contender.changes(said),
+    )
+    tell(
+        f"round {number}, {contender.name}, {kind}: {run.wall:.1f} s, {run.cpu:.0f} ms a node, "
+        f"{run.sessions:g} sessions, {run.changes} changes"
+    )
+    return run
+
+
+# --- what comes of it -----------------------------------------------------------------------
+
+
+def machine(desk: Desk) -> Mapping[str, str | int]:
+    """Return what the figures depend on."""
+    ssh = subprocess.run(["ssh", "-V"], check=True, capture_output=True, text=True)
+    return {
+        "nodes": len(desk.lab.nodes),
+        "cores": os.cpu_count() or 0,
+        "accelerator": desk.lab.accelerator,
+        "python": platform.python_version(),
+        "ssh": ssh.stderr.strip(),
+    }
+
+
+def main() -> None:
+    """Print the table, write the figures and the picture."""
+    given = arguments()
+    chosen = [one for one in CONTENDERS if one.name in given.only.split(",")]
+    with desk(given) as at:
+        lay_out(at)
+        tell("installing Python on the nodes, for Ansible; it is not measured")
+        nodes.equip(at)
+        runs = tuple(rounds(at, chosen, given.rounds))
+        labels = {one.name: one.label(at) for one in chosen}
+        comparison = Comparison(machine=machine(at), labels=labels, base=SCRIPT, runs=runs)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(document(comparison))
+    print(table(comparison))
+    python = given.tools / "bin" / "python"
+    words = [python, "-m", "bench.comparison.chart", given.out, given.picture]
+    subprocess.run(words, check=True, cwd=ROOT)
+    tell(f"every run is in {given.out}, and drawn in {given.picture}")
+
+
+if __name__ == "__main__":
+    main()
