@@ -21,9 +21,14 @@ define install
   DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -q -y install --no-install-recommends $(1)
 endef
 
+# What nodeprep is compared with has packages of its own, which need not get on with ours.
+COMPARE := .venv-compare
+COMPARE_STAMP := $(COMPARE)/.installed
+
 END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-switch bench test test-long check fmt lock lab-packages test-packages clean
+.PHONY: demo demo-switch bench bench-switch test test-long check fmt lock lab-packages \
+  test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -31,8 +36,12 @@ demo: $(STAMP) lab-packages
 demo-switch: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo-switch.sh
 
+# One job by Ansible, mitogen, pyinfra, a script and nodeprep, side by side: see bench/README.md.
+bench: $(STAMP) $(COMPARE_STAMP) lab-packages
+	$(BIN)/python -m bench.compare --tools $(COMPARE)
+
 # The gap of each way to switch, measured: see bench/README.md.
-bench: $(STAMP) lab-packages
+bench-switch: $(STAMP) lab-packages
 	$(BIN)/python bench/switch_gap.py
 
 test: test-packages check
@@ -60,12 +69,19 @@ $(STAMP): requirements.txt pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(COMPARE_STAMP): bench/requirements-compare.txt $(STAMP)
+	$(PYTHON) -m venv $(COMPARE)
+	$(COMPARE)/bin/pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
+PIN := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header
+
 # Pins what a release is tested with, hashes and all; no index is named in it.
 lock: $(STAMP)
 	$(PIP) install pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
-	  --all-build-deps --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	  --no-emit-options --no-header --output-file requirements.txt pyproject.toml
+	$(PIN) --extra dev --all-build-deps --output-file requirements.txt pyproject.toml
+	$(PIN) --output-file bench/requirements-compare.txt bench/requirements-compare.in
 
 lab-packages:
 	$(call install,$(LAB_PACKAGES))
@@ -74,4 +90,4 @@ test-packages:
 	$(call install,$(TEST_PACKAGES))
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPARE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -23,7 +23,7 @@ from bench.comparison import measuring, nodes
 from bench.comparison.contenders import CONTENDERS, SCRIPT, Contender, Desk, environment, lay_out
 from bench.comparison.results import Comparison, Kind, Run, document, table
 from nodeprep.lab import lifecycle, state
-from nodeprep.lab.settings import NODE_PACKAGES, Settings, default_cache
+from nodeprep.lab.settings import Settings, default_cache
 from nodeprep.lab.state import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,11 +68,11 @@ def desk(given: argparse.Namespace) -> Iterator[Desk]:
 
 
 def boot(folder: Path, count: int) -> Lab:
-    """Start a lab whose repository has what the job and the tools need."""
-    packages = (*NODE_PACKAGES, nodes.PYTHON)
-    return lifecycle.up(
-        Settings(folder=folder, cache=default_cache(), nodes=count, packages=packages), tell
+    """Start a lab whose nodes have what a tool needs there before it can begin."""
+    settings = Settings(
+        folder=folder, cache=default_cache(), nodes=count, installed=nodes.NEEDED_BY_TOOLS
     )
+    return lifecycle.up(settings, tell)
 
 
 def tell(line: str) -> None:
@@ -164,8 +164,7 @@ def main() -> None:
     chosen = [one for one in CONTENDERS if one.name in given.only.split(",")]
     with desk(given) as at:
         lay_out(at)
-        tell("installing Python on the nodes, for Ansible; it is not measured")
-        nodes.equip(at)
+        nodes.remember_bare(at)
         runs = tuple(rounds(at, chosen, given.rounds))
         labels = {one.name: one.label(at) for one in chosen}
         comparison = Comparison(machine=machine(at), labels=labels, base=SCRIPT, runs=runs)

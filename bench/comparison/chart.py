@@ -27,7 +27,7 @@ _PANELS = (("wall", "wall time, seconds"), ("cpu", "controller CPU a node, ms"))
 
 
 def draw(comparison: Comparison, picture: Path) -> None:
-    """Write the picture: wall time and CPU, cold and with nothing to change, on scales of ten."""
+    """Write the picture: wall time and CPU, cold and with nothing to change."""
     with mpl.rc_context(_STYLE):
         figure, axes = plt.subplots(
             len(KINDS), len(_PANELS), figsize=(11, 5.2), sharey=True, layout="constrained"
@@ -46,7 +46,6 @@ def _bars(panel: Axes, comparison: Comparison, kind: Kind, field: str) -> None:
     middles = [comparison.median(name, kind, field) for name in names]
     colours = [_OURS if name == "nodeprep" else _OTHERS for name in names]
     panel.barh(labels, middles, color=colours, height=0.7)
-    panel.set_xscale("log")
     panel.margins(x=0.12)
     for name, label, middle in zip(names, labels, middles, strict=True):
         seen = [getattr(run, field) for run in comparison.of(name, kind)]

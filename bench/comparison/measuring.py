@@ -101,25 +101,30 @@ def ended() -> float:
     """End what is left of the family, politely first, and return its processor seconds."""
     cpu = 0.0
     begun = time.monotonic()
-    while (left := time.monotonic() - begun) < 2 * _PATIENCE:
-        for pid in family(os.getpid()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM if left < _PATIENCE else signal.SIGKILL)
-        try:
-            cpu += sum(_reaped())
-        except ChildProcessError:
-            return cpu
+    while left := family(os.getpid()):
+        waited = time.monotonic() - begun
+        if waited > 2 * _PATIENCE:
+            raise TimeoutError(f"processes of the command do not end: {left}")
+        _signal(left, signal.SIGTERM if waited < _PATIENCE else signal.SIGKILL)
+        cpu += sum(_reaped())
         time.sleep(EVERY / 4)
-    raise TimeoutError("processes of the command do not end")
+    return cpu
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _reaped() -> Iterator[float]:
-    """Yield the seconds of each child that has ended. Raises ChildProcessError if none is left."""
-    while True:
-        gone, _, usage = os.wait4(-1, os.WNOHANG)
-        if not gone:
-            return
-        yield usage.ru_utime + usage.ru_stime
+    """Yield the seconds of each child that has ended by now."""
+    with suppress(ChildProcessError):
+        while True:
+            gone, _, usage = os.wait4(-1, os.WNOHANG)
+            if not gone:
+                return
+            yield usage.ru_utime + usage.ru_stime
 
 
 class Peak:

@@ -11,12 +11,8 @@ from bench.comparison.contenders import PEERS, Desk, nodeprep
 from nodeprep.lab.readiness import ssh_command
 from nodeprep.lab.state import LabNode
 
-PYTHON = "python3-apt"
-"""What Ansible needs on a node, Python with it. It is there before anything is measured."""
-
-_INSTALL = f"""\
-export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update && apt-get -qq -y install --no-install-recommends {PYTHON} >/dev/null"""
+NEEDED_BY_TOOLS = ("python3-apt",)
+"""What Ansible needs on a node, Python with it: there before anything is measured."""
 
 _MARK = "journalctl --sync; journalctl --quiet --no-pager --lines 0 --show-cursor"
 _READ = "journalctl --sync; journalctl --quiet --no-pager -t sshd -o cat --after-cursor '%s'"
@@ -50,9 +46,8 @@ def on_all(desk: Desk, command: str, stdin: str = "") -> Mapping[str, str]:
 # --- bare, and prepared ---------------------------------------------------------------------
 
 
-def equip(desk: Desk) -> None:
-    """Install what the tools need on nodes, and remember these as bare; once is enough."""
-    on_all(desk, f"[ -d /var/lib/bench ] || {{ {_INSTALL}; }}")
+def remember_bare(desk: Desk) -> None:
+    """Have each node write down what is there, to go back to it; once is enough."""
     _bare(desk, "[ -d /var/lib/bench ] || sh -s -- remember")
 
 

@@ -2,9 +2,8 @@
 # The job by hand, in one session:  ssh root@NODE sh -s -- NODE <prepare.sh
 #
 # It changes what differs and no more, says each change, and looks again if it made one. Fails with
-# what is missing. As a careful person writes it: a file is replaced whole or not at all, what can
-# be asked of the kernel's own files starts no process, and of a script that arrives cut off nothing
-# runs (hence the braces).
+# what is missing. As a careful person writes it: a file is replaced whole or not at all, few
+# processes look, and of a script that arrives cut off nothing runs (hence the braces).
 {
 set -eu
 LC_ALL=C
@@ -52,23 +51,20 @@ look_at_modules() {
   done
 }
 
-# Sets `wrong` to the paths and values of the parameters that differ.
-look_at_sysctls() {
-  wrong=
+# One process asks for all of them; to a shell's own `read` the kernel gives but one digit.
+are_set() {
+  keys='' wanted=''
   while read -r key _ value; do
     [ "$key" != '#' ] || continue
-    path=
-    rest=$key.
-    while [ "$rest" ]; do
-      path=$path/${rest%%.*}
-      rest=${rest#*.}
-    done
-    is=
-    { read -r is <"/proc/sys$path"; } 2>/dev/null || :
-    [ "$is" = "$value" ] || wrong="$wrong $path=$value"
+    keys="$keys $key"
+    wanted="$wanted${wanted:+
+}$value"
   done <<END
 $sysctls
 END
+  # shellcheck disable=SC2086 # the list is words
+  is=$(sysctl -n $keys 2>/dev/null)
+  [ "$is" = "$wanted" ]
 }
 
 is_enabled() { systemctl is-enabled --quiet kube-proxy.service 2>/dev/null; }
@@ -97,11 +93,10 @@ if [ "$absent" ]; then
 fi
 
 put /etc/sysctl.d/99-nodeprep.conf "$sysctls"
-look_at_sysctls
-for parameter in $wrong; do
-  printf '%s\n' "${parameter#*=}" >"/proc/sys${parameter%=*}"
-  changed "set $parameter"
-done
+if ! are_set; then
+  sysctl -q -p /etc/sysctl.d/99-nodeprep.conf
+  changed 'kernel parameters set'
+fi
 
 before=$changes
 put /etc/systemd/system/kube-proxy.service '# Managed by nodeprep
@@ -157,8 +152,7 @@ fi
 are_installed || { echo "missing: packages, they are '$said'" && exit 1; }
 look_at_modules
 [ ! "$absent" ] || { echo "missing: modules$absent" && exit 1; }
-look_at_sysctls
-[ ! "$wrong" ] || { echo "missing: parameters$wrong" && exit 1; }
+are_set || { echo "missing: parameters, they are $is" && exit 1; }
 is_enabled || { echo 'missing: the enabled unit' && exit 1; }
 exit 0
 }
