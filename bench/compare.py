@@ -104,7 +104,7 @@ def expect_bare(desk: Desk, bare: Mapping[str, list[str]]) -> None:
 
 
 def turn(desk: Desk, contender: Contender, number: int) -> Iterator[Run]:
-    """Measure one contender in one round: once cold, then with nothing to change."""
+    """Measure one contender in one round: cold, then with nothing to change, then on one node."""
     yield measure(desk, contender, number, "cold")
     nodes.expect_prepared(desk, contender.name)
     spent, times = 0.0, 0
@@ -112,33 +112,39 @@ def turn(desk: Desk, contender: Contender, number: int) -> Iterator[Run]:
         run = measure(desk, contender, number, "no change")
         spent, times = spent + run.wall, times + 1
         yield run
+    yield measure(desk, contender, number, "one node")
 
 
 def measure(desk: Desk, contender: Contender, number: int, kind: Kind) -> Run:
     """Run a contender's command once. Raises SystemExit with what it printed if it fails."""
+    names = desk.names[:1] if kind == "one node" else desk.names
     marks = nodes.mark(desk)
     time.sleep(SETTLE)
     log = desk.folder / f"{contender.name}.log"
-    cost = measuring.run(contender.command(desk), log, environment(desk, contender))
+    before = nodes.busy_seconds() - nodes.lab_seconds(desk)
+    cost = measuring.run(contender.command(desk, names), log, environment(desk, contender))
+    others = nodes.busy_seconds() - nodes.lab_seconds(desk) - before - cost.cpu
     said = log.read_text(errors="replace")
     if cost.exit_status:
         raise SystemExit(f"{contender.name}, {kind}: exit status {cost.exit_status}\n{said}")
-    logins = nodes.logins_since(desk, marks).values()
+    since = nodes.logins_since(desk, marks)
+    logins = [since[name] for name in names]
     run = Run(
         contender=contender.name,
         round=number,
         kind=kind,
         wall=round(cost.wall, 3),
-        cpu=round(cost.cpu * 1000 / len(desk.lab.nodes), 1),
+        cpu=round(cost.cpu * 1000, 1),
         memory=round(cost.memory, 1),
         processes=cost.processes,
         connections=sum(one.connections for one in logins) / len(logins),
         sessions=sum(one.sessions for one in logins) / len(logins),
         changes=contender.changes(said),
+        others=round(max(others, 0) / cost.wall / (os.cpu_count() or 1), 3),
     )
     tell(
-        f"round {number}, {contender.name}, {kind}: {run.wall:.1f} s, {run.cpu:.0f} ms a node, "
-        f"{run.sessions:g} sessions, {run.changes} changes"
+        f"round {number}, {contender.name}, {kind}: {run.wall:.1f} s, {run.cpu:.0f} ms, "
+        f"{run.sessions:g} sessions, {run.changes} changes, others {run.others:.0%}"
     )
     return run
 
@@ -150,7 +156,6 @@ def machine(desk: Desk) -> Mapping[str, str | int]:
     """Return what the figures depend on."""
     ssh = subprocess.run(["ssh", "-V"], check=True, capture_output=True, text=True)
     return {
-        "nodes": len(desk.lab.nodes),
         "cores": os.cpu_count() or 0,
         "accelerator": desk.lab.accelerator,
         "python": platform.python_version(),
@@ -167,7 +172,9 @@ def main() -> None:
         nodes.remember_bare(at)
         runs = tuple(rounds(at, chosen, given.rounds))
         labels = {one.name: one.label(at) for one in chosen}
-        comparison = Comparison(machine=machine(at), labels=labels, base=SCRIPT, runs=runs)
+        comparison = Comparison(
+            nodes=len(at.names), machine=machine(at), labels=labels, base=SCRIPT, runs=runs
+        )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(document(comparison))
     print(table(comparison))

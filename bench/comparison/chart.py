@@ -23,7 +23,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_PANELS = (("wall", "wall time, seconds"), ("cpu", "controller CPU a node, ms"))
+_PANELS = (("wall", "wall time, seconds"), ("cpu", "controller CPU, seconds for all nodes"))
 
 
 def draw(comparison: Comparison, picture: Path) -> None:
@@ -43,12 +43,13 @@ def _bars(panel: Axes, comparison: Comparison, kind: Kind, field: str) -> None:
     """One bar for each contender, the first on top; the runs themselves as dots."""
     names = [name for name in reversed(comparison.labels) if comparison.of(name, kind)]
     labels = [comparison.labels[name].replace("`", "") for name in names]
-    middles = [comparison.median(name, kind, field) for name in names]
+    unit = 1.0 if field == "wall" else 1000.0
+    middles = [comparison.median(name, kind, field) / unit for name in names]
     colours = [_OURS if name == "nodeprep" else _OTHERS for name in names]
     panel.barh(labels, middles, color=colours, height=0.7)
     panel.margins(x=0.12)
     for name, label, middle in zip(names, labels, middles, strict=True):
-        seen = [getattr(run, field) for run in comparison.of(name, kind)]
+        seen = [getattr(run, field) / unit for run in comparison.of(name, kind)]
         panel.plot(seen, [label] * len(seen), "k.", markersize=3)
         text = f"{middle:.1f}" if field == "wall" else f"{middle:.0f}"
         panel.annotate(

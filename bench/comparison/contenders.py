@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from nodeprep import __version__
 from nodeprep.lab.state import Lab
 
+Names = Sequence[str]
 PEERS = Path(__file__).resolve().parent.parent / "peers"
 SCRIPT = "script"
 """The name of the contender that the others are put in relation to."""
@@ -38,9 +39,9 @@ class Desk:
         return self.folder / "ssh_config_curve"
 
     @property
-    def names(self) -> Path:
-        """The nodes' names, one a line."""
-        return self.folder / "names"
+    def names(self) -> tuple[str, ...]:
+        """The nodes' names."""
+        return tuple(node.name for node in self.lab.nodes)
 
     @property
     def pyinfra_inventory(self) -> Path:
@@ -67,12 +68,13 @@ class Desk:
 class Contender:
     """One way to do the job.
 
-    ``changes`` reads from what the command printed how many changes it says it made.
+    ``command`` is for the nodes of these names. ``changes`` reads from what it printed how many
+    changes it says it made.
     """
 
     name: str
     label: Callable[[Desk], str]
-    command: Callable[[Desk], list[str]]
+    command: Callable[[Desk, Names], list[str]]
     changes: Callable[[str], int]
     environment: Callable[[Desk], Mapping[str, str]] = field(default=lambda _: {})
 
@@ -85,7 +87,6 @@ def lay_out(desk: Desk) -> None:
     config = ssh_config(desk.lab)
     desk.ssh_config.write_text(config)
     desk.ssh_config_curve.write_text(f"{config}  KexAlgorithms curve25519-sha256\n")
-    desk.names.write_text("".join(f"{node.name}\n" for node in desk.lab.nodes))
     desk.pyinfra_inventory.write_text(f"nodes = {pyinfra_hosts(desk.lab)!r}\n")
 
 
@@ -124,10 +125,9 @@ def pyinfra_hosts(lab: Lab) -> list[tuple[str, dict[str, object]]]:
 # --- Ansible --------------------------------------------------------------------------------
 
 
-def _playbook(desk: Desk) -> list[str]:
-    nodes = ",".join(node.name for node in desk.lab.nodes)
+def _playbook(desk: Desk, names: Names) -> list[str]:
     playbook = str(PEERS / "ansible" / "playbook.yml")
-    return [desk.program("ansible-playbook"), "-i", f"{nodes},", playbook]
+    return [desk.program("ansible-playbook"), "-i", f"{','.join(names)},", playbook]
 
 
 def _ansible(desk: Desk) -> Mapping[str, str]:
@@ -160,10 +160,10 @@ def ansible_changes(text: str) -> int:
 # --- pyinfra --------------------------------------------------------------------------------
 
 
-def _deploy(desk: Desk) -> list[str]:
+def _deploy(desk: Desk, names: Names) -> list[str]:
+    options = ("--yes", "--parallel", "25", *(f"--limit={name}" for name in names))
     deploy = str(PEERS / "pyinfra" / "deploy.py")
-    pyinfra = desk.program("pyinfra")
-    return [pyinfra, "--yes", "--parallel", "25", str(desk.pyinfra_inventory), deploy]
+    return [desk.program("pyinfra"), *options, str(desk.pyinfra_inventory), deploy]
 
 
 def pyinfra_changes(text: str) -> int:
@@ -178,8 +178,8 @@ def pyinfra_changes(text: str) -> int:
 # --- by hand --------------------------------------------------------------------------------
 
 
-def _fleet(config: Path, desk: Desk) -> list[str]:
-    return ["sh", str(PEERS / "script" / "fleet.sh"), str(config), str(desk.names)]
+def _fleet(config: Path, names: Names) -> list[str]:
+    return ["sh", str(PEERS / "script" / "fleet.sh"), str(config), *names]
 
 
 def script_changes(text: str) -> int:
@@ -244,19 +244,19 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         name=SCRIPT,
         label=lambda _: "a script through `xargs -P 25 ssh`",
-        command=lambda desk: _fleet(desk.ssh_config, desk),
+        command=lambda desk, names: _fleet(desk.ssh_config, names),
         changes=script_changes,
     ),
     Contender(
         name="script-curve25519",
         label=lambda _: "the same with `KexAlgorithms=curve25519-sha256`",
-        command=lambda desk: _fleet(desk.ssh_config_curve, desk),
+        command=lambda desk, names: _fleet(desk.ssh_config_curve, names),
         changes=script_changes,
     ),
     Contender(
         name="nodeprep",
         label=lambda _: f"nodeprep {__version__}",
-        command=lambda desk: nodeprep(desk, "apply"),
+        command=lambda desk, names: nodeprep(desk, "apply", "--limit", ",".join(names)),
         changes=nodeprep_changes,
     ),
 )

@@ -1,11 +1,13 @@
 """The lab's nodes around a measured run: what all tools need there, bare again, judged, counted."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.comparison.contenders import PEERS, Desk, nodeprep
 from nodeprep.lab.readiness import ssh_command
@@ -14,6 +16,7 @@ from nodeprep.lab.state import LabNode
 NEEDED_BY_TOOLS = ("python3-apt",)
 """What Ansible needs on a node, Python with it: there before anything is measured."""
 
+_TICKS = os.sysconf("SC_CLK_TCK")
 _MARK = "journalctl --sync; journalctl --quiet --no-pager --lines 0 --show-cursor"
 _READ = "journalctl --sync; journalctl --quiet --no-pager -t sshd -o cat --after-cursor '%s'"
 
@@ -76,6 +79,26 @@ def expect_prepared(desk: Desk, by: str) -> None:
 
 def _nodeprep(desk: Desk, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(nodeprep(desk, verb, *words), check=False, capture_output=True, text=True)
+
+
+# --- the machine ----------------------------------------------------------------------------
+
+
+def busy_seconds() -> float:
+    """Return how many seconds all processors of this machine have worked since its boot."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICKS
+
+
+def lab_seconds(desk: Desk) -> float:
+    """Return how many seconds of the machine's processors the nodes have taken."""
+    return sum(_seconds(node.process.pid) for node in desk.lab.nodes if node.process)
+
+
+def _seconds(pid: int) -> float:
+    # utime and stime are fields 14 and 15, counted behind the name.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 # --- sshd's log -----------------------------------------------------------------------------

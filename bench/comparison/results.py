@@ -6,8 +6,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal
 
-Kind = Literal["cold", "no change"]
+Kind = Literal["cold", "no change", "one node"]
+"""Bare nodes; prepared nodes; one of these alone."""
+
 KINDS: tuple[Kind, ...] = ("cold", "no change")
+"""What a table, and a panel of the picture, is made for."""
+
 FORMAT = "nodeprep fleet comparison 1"
 
 
@@ -15,9 +19,10 @@ FORMAT = "nodeprep fleet comparison 1"
 class Run:
     """One measured run.
 
-    ``wall`` is in seconds, ``cpu`` in milliseconds of the controller for each node, ``memory`` in
+    ``wall`` is in seconds, ``cpu`` in milliseconds of the controller over all nodes, ``memory`` in
     MiB; ``connections`` and ``sessions`` are means over the nodes. ``changes`` is how many changes
-    the tool said it made.
+    the tool said it made. ``others`` is the share of the machine's processors that went to neither
+    the tool nor the nodes meanwhile: where it is large, the wall time tells little.
     """
 
     contender: str
@@ -30,12 +35,14 @@ class Run:
     connections: float
     sessions: float
     changes: int
+    others: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All runs, what they ran on, and the contenders' full names in the order of the table."""
 
+    nodes: int
     machine: Mapping[str, str | int]
     labels: Mapping[str, str]
     base: str
@@ -48,6 +55,17 @@ class Comparison:
     def median(self, contender: str, kind: Kind, field: str) -> float:
         """Return the median of a field of :class:`Run`. Raises StatisticsError without runs."""
         return median(float(getattr(run, field)) for run in self.of(contender, kind))
+
+    def cpu_a_node(self, contender: str, kind: Kind) -> float:
+        """Return a contender's processor time by the number of nodes, in ms, its start included."""
+        return self.median(contender, kind, "cpu") / self.nodes
+
+    def cpu_of_one_more(self, contender: str) -> float:
+        """Return what one more prepared node costs, in ms: what a start costs has gone from it."""
+        more = self.median(contender, "no change", "cpu") - self.median(
+            contender, "one node", "cpu"
+        )
+        return more / (self.nodes - 1)
 
     def ratio(self, contender: str, kind: Kind) -> float:
         """Return how many times the base's wall time a contender's is, medians both."""
@@ -77,8 +95,13 @@ def table(comparison: Comparison) -> str:
 
 def _table(comparison: Comparison, kind: Kind) -> str:
     head = (
-        *(kind, "wall: median (least to most)", f"x {comparison.base}", "controller CPU a node"),
-        *("memory, processes", "connections, sessions a node", "says it changed", "runs"),
+        *(
+            kind,
+            "wall: median (least to most)",
+            f"x {comparison.base}",
+            "controller CPU a node (of one more)",
+        ),
+        *("memory, processes", "connections, sessions a node", "says it changed", "others", "runs"),
     )
     rows = (_row(comparison, name, kind) for name in comparison.labels if comparison.of(name, kind))
     return "\n".join(map(_line, (head, ["---"] * len(head), *rows)))
@@ -92,17 +115,18 @@ def _row(comparison: Comparison, name: str, kind: Kind) -> tuple[str, ...]:
     runs = comparison.of(name, kind)
     middle = {
         field: comparison.median(name, kind, field)
-        for field in ("wall", "cpu", "memory", "processes", "connections", "sessions")
+        for field in ("wall", "memory", "processes", "connections", "sessions", "others")
     }
     walls = [run.wall for run in runs]
     return (
         comparison.labels[name],
         f"{middle['wall']:.1f} s ({min(walls):.1f} to {max(walls):.1f})",
         _ratio(comparison, name, kind),
-        f"{middle['cpu']:.0f} ms",
+        _cpu(comparison, name, kind),
         f"{middle['memory']:.0f} MiB, {middle['processes']:.0f}",
         f"{middle['connections']:g}, {middle['sessions']:g}",
         _said([run.changes for run in runs]),
+        f"{middle['others']:.0%}",
         str(len(runs)),
     )
 
@@ -111,6 +135,13 @@ def _ratio(comparison: Comparison, name: str, kind: Kind) -> str:
     if not comparison.of(comparison.base, kind):
         return ""
     return f"{comparison.ratio(name, kind):.2f}"
+
+
+def _cpu(comparison: Comparison, name: str, kind: Kind) -> str:
+    whole = f"{comparison.cpu_a_node(name, kind):.0f} ms"
+    if kind != "no change" or comparison.nodes == 1 or not comparison.of(name, "one node"):
+        return whole
+    return f"{whole} ({comparison.cpu_of_one_more(name):.0f} ms)"
 
 
 def _said(changes: Sequence[int]) -> str:

@@ -19,11 +19,13 @@ def run(contender: str, wall: float, *, kind: Kind = "cold", changes: int = 0) -
         connections=1.0,
         sessions=2.0,
         changes=changes,
+        others=0.04,
     )
 
 
 COMPARISON = Comparison(
-    machine={"nodes": 5, "accelerator": "tcg"},
+    nodes=5,
+    machine={"accelerator": "tcg"},
     labels={"script": "by hand", "other": "another tool"},
     base="script",
     runs=(
@@ -32,6 +34,7 @@ COMPARISON = Comparison(
         run("script", 2.0, kind="no change"),
         run("other", 3.0, kind="no change"),
         run("other", 3.0, kind="no change", changes=1),
+        run("other", 1.0, kind="one node"),
     ),
 )
 
@@ -53,13 +56,23 @@ def test_a_ratio_is_to_the_base_of_the_same_kind() -> None:
 
 
 def test_a_row_has_the_median_and_both_ends() -> None:
-    assert row("cold", "by hand")[1:4] == ["10.0 s (9.0 to 30.0)", "1.00", "100 ms"]
+    assert row("cold", "by hand")[1:4] == ["10.0 s (9.0 to 30.0)", "1.00", "20 ms"]
+
+
+def test_what_one_more_node_costs_has_no_start_in_it() -> None:
+    assert COMPARISON.cpu_of_one_more("other") == pytest.approx((30 - 10) / 4)
+    assert row("no change", "another tool")[3] == "6 ms (5 ms)"
+    assert row("no change", "by hand")[3] == "4 ms"
 
 
 def test_a_row_tells_whether_the_tool_spoke_of_changes() -> None:
     assert row("cold", "by hand")[6] == "yes"
     assert row("no change", "by hand")[6] == "no"
     assert row("no change", "another tool")[6] == "in 1 of 2 runs"
+
+
+def test_a_row_tells_how_much_of_the_machine_others_had() -> None:
+    assert row("cold", "by hand")[7] == "4%"
 
 
 def test_a_comparison_without_its_base_has_no_ratios() -> None:
