@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench.comparison import measuring, nodes
@@ -167,21 +168,31 @@ def main() -> None:
     """Print the table, write the figures and the picture."""
     given = arguments()
     chosen = [one for one in CONTENDERS if one.name in given.only.split(",")]
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     with desk(given) as at:
         lay_out(at)
         nodes.remember_bare(at)
-        runs = tuple(rounds(at, chosen, given.rounds))
-        labels = {one.name: one.label(at) for one in chosen}
-        comparison = Comparison(
-            nodes=len(at.names), machine=machine(at), labels=labels, base=SCRIPT, runs=runs
-        )
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(document(comparison))
+        comparison = compare(at, chosen, given)
     print(table(comparison))
     python = given.tools / "bin" / "python"
     words = [python, "-m", "bench.comparison.chart", given.out, given.picture]
     subprocess.run(words, check=True, cwd=ROOT)
     tell(f"every run is in {given.out}, and drawn in {given.picture}")
+
+
+def compare(desk: Desk, chosen: Sequence[Contender], given: argparse.Namespace) -> Comparison:
+    """Measure everything; after each run the file has all there is, in case it is the last."""
+    comparison = Comparison(
+        nodes=len(desk.names),
+        machine=machine(desk),
+        labels={one.name: one.label(desk) for one in chosen},
+        base=SCRIPT,
+        runs=(),
+    )
+    for run in rounds(desk, chosen, given.rounds):
+        comparison = replace(comparison, runs=(*comparison.runs, run))
+        given.out.write_text(document(comparison))
+    return comparison
 
 
 if __name__ == "__main__":
