@@ -124,6 +124,6 @@ def counted(log: str) -> Logins:
     Logins(connections=2, sessions=2)
     """
     return Logins(
-        connections=len(re.findall("^Accepted ", log, re.MULTILINE)) - 1,
+        connections=len(re.findall(r"^Accepted \w+ for ", log, re.MULTILINE)) - 1,
         sessions=len(re.findall("^Starting session: ", log, re.MULTILINE)) - 1,
     )

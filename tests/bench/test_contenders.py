@@ -41,6 +41,7 @@ def test_no_word_of_changes_is_not_taken_for_none(said: object) -> None:
 
 def test_logins_are_counted_without_the_one_that_reads_the_log() -> None:
     log = (
+        "Accepted key ED25519 SHA256:x found at /etc/ssh/lab_authorized_keys:1\n"
         "Accepted publickey for root from 10.0.2.2 port 40000 ssh2: ED25519 SHA256:x\n"
         "Starting session: command for root from 10.0.2.2 port 40000 id 0\n"
         "Starting session: subsystem 'sftp' for root from 10.0.2.2 port 40000 id 1\n"
