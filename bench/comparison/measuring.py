@@ -20,13 +20,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-EVERY = 0.2
-"""Seconds between two looks at the family's memory."""
+EVERY = 0.1
+"""Seconds between two looks at the family's memory, or more, ..."""
+SHARE = 0.01
+"""... so that looking takes no larger share of a processor than this."""
 
 _PATIENCE = 5.0
 _SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 _MIB = 1024
-_PARENT = 1  # field 4 of /proc/PID/stat, counted behind the name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def ended() -> float:
             raise TimeoutError(f"processes of the command do not end: {left}")
         _signal(left, signal.SIGTERM if waited < _PATIENCE else signal.SIGKILL)
         cpu += sum(_reaped())
-        time.sleep(EVERY / 4)
+        time.sleep(EVERY / 2)
     return cpu
 
 
@@ -144,32 +145,33 @@ class Peak:
         self._watcher.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(EVERY):
+        pause = EVERY
+        while not self._over.wait(pause):
+            begun = time.thread_time()
             members = family(os.getpid())
             self.processes = max(self.processes, len(members))
             self.memory = max(self.memory, sum(map(proportional_size, members)))
+            pause = max(EVERY, (time.thread_time() - begun) / SHARE)
 
 
 def family(root: int) -> tuple[int, ...]:
     """Return the processes that descend from ``root``, without itself."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in _parents():
-        children.setdefault(parent, []).append(pid)
-    return tuple(_below(root, children))
+    return tuple(_below(root))
 
 
-def _below(pid: int, children: Mapping[int, Iterable[int]]) -> Iterator[int]:
-    for child in children.get(pid, ()):
+def _below(pid: int) -> Iterator[int]:
+    for child in _children(pid):
         yield child
-        yield from _below(child, children)
+        yield from _below(child)
 
 
-def _parents() -> Iterator[tuple[int, int]]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
+def _children(pid: int) -> Iterator[int]:
+    """Yield a process's children, as the kernel lists them for each of its threads."""
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
-                stat = Path(entry.path, "stat").read_text(errors="replace")
-                yield int(entry.name), int(stat.rpartition(")")[2].split()[_PARENT])
+                words = (thread / "children").read_text().split()
+                yield from map(int, words)
 
 
 def proportional_size(pid: int) -> int:
