@@ -53,7 +53,15 @@ def run(command: list[str], log: Path, environment: Mapping[str, str]) -> Cost:
     """
     result = log.with_suffix(".json")
     words = [sys.executable, "-m", "bench.comparison.measuring", *map(str, (result, log)), *command]
-    subprocess.run(words, check=True, env=environment, stdin=subprocess.DEVNULL)
+    with subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL) as measurer:
+        try:
+            status = measurer.wait()
+        except BaseException:
+            # Asked, it ends the whole family; killed, it could not.
+            measurer.terminate()
+            raise
+    if status:
+        raise subprocess.CalledProcessError(status, words)
     return Cost(**json.loads(result.read_text()))
 
 
@@ -63,6 +71,14 @@ def run(command: list[str], log: Path, environment: Mapping[str, str]) -> Cost:
 def measured(command: list[str], log: Path) -> Cost:
     """Run ``command`` as a child, and wait for it and for all that it leaves behind."""
     adopt_orphans()
+    try:
+        return _measured(command, log)
+    finally:
+        # Nothing is left after a good run; this is for one that was cut short.
+        ended()
+
+
+def _measured(command: list[str], log: Path) -> Cost:
     peak = Peak()
     begun = time.monotonic()
     with log.open("wb") as stream:
@@ -184,7 +200,8 @@ def proportional_size(pid: int) -> int:
 
 
 def main() -> None:
-    """Measure the command on the command line."""
+    """Measure the command on the command line; when told to end, end all that it started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     result, log, *command = sys.argv[1:]
     Path(result).write_text(json.dumps(asdict(measured(command, Path(log)))))
 

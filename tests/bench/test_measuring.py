@@ -1,6 +1,9 @@
 """What a command cost is what its whole family cost, also what it leaves behind."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from bench.comparison import measuring
@@ -33,14 +36,28 @@ def test_what_goes_on_in_the_background_counts_and_is_ended(tmp_path: Path) -> N
     assert "sleep 60" not in commands()
 
 
-def commands() -> str:
-    found = []
+def test_a_measurement_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    words = ["sh", "-c", "setsid sleep 61 & echo ready; sleep 62"]
+    paths = [str(tmp_path / name) for name in ("result", "log")]
+    measurer = subprocess.Popen(
+        [sys.executable, "-m", "bench.comparison.measuring", *paths, *words]
+    )
+    both = {"sleep 61", "sleep 62"}
+    while not both <= commands():
+        assert measurer.poll() is None
+    measurer.terminate()
+    assert measurer.wait() == 128 + signal.SIGTERM
+    assert not both & commands()
+
+
+def commands() -> set[str]:
+    found = set()
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            found.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
         except OSError:
             continue
-    return "\n".join(found)
+    return found
 
 
 def test_memory_and_processes_are_those_of_the_family(tmp_path: Path) -> None:
