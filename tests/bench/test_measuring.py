@@ -32,7 +32,6 @@ def test_what_goes_on_in_the_background_counts_and_is_ended(tmp_path: Path) -> N
     idle = run("sleep 0.5", tmp_path)
     cost = run(f"{LEFT_BEHIND}; echo $$", tmp_path)
     assert cost.cpu > 2 * idle.cpu
-    assert cost.wall < 60
     assert "sleep 60" not in commands()
 
 
