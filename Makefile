@@ -16,7 +16,7 @@ LAB_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs dpkg-dev apt-uti
 # A real sshd, a second shell, what the rules of a network namespace are made with, and what makes
 # packages for nodes with dnf and zypper.
 TEST_PACKAGES := $(LAB_PACKAGES) openssh-server sudo busybox iptables nftables ipset rpm createrepo-c \
-  strace curl
+  strace curl openssl
 
 # Installs what is missing of the packages, and asks the network for nothing where nothing is.
 define install
@@ -25,9 +25,13 @@ define install
   DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -q -y install --no-install-recommends $(1)
 endef
 
+# What nodeprep is compared with has packages of its own, which need not get on with ours.
+COMPARE := .venv-compare
+COMPARE_STAMP := $(COMPARE)/.installed
+
 END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-switch bench-switch bench-forks bench-scale test test-long check fmt lock \
+.PHONY: demo demo-switch bench bench-switch bench-forks bench-scale test test-long check fmt lock \
   lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
@@ -35,6 +39,10 @@ demo: $(STAMP) lab-packages
 
 demo-switch: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo-switch.sh
+
+# One job by Ansible, mitogen, pyinfra, a script and nodeprep, side by side: see bench/README.md.
+bench: $(STAMP) $(COMPARE_STAMP) lab-packages
+	$(BIN)/python -m bench.compare --tools $(COMPARE)
 
 # The gap of each way to switch, measured: see bench/README.md.
 bench-switch: $(STAMP) lab-packages
@@ -81,11 +89,17 @@ $(BENCH)/.installed: $(STAMP) bench/requirements.txt
 	  -r requirements.txt -r bench/requirements.txt
 	@touch $@
 
+$(COMPARE_STAMP): bench/requirements-compare.txt $(STAMP)
+	$(PYTHON) -m venv $(COMPARE)
+	$(COMPARE)/bin/pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
 # Pins what a release is tested with, hashes and all; no index is named in it.
 lock: $(STAMP)
 	$(PIP) install pip-tools
-	$(COMPILE) --extra dev --all-build-deps --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra dev --extra fleet --all-build-deps --output-file requirements.txt pyproject.toml
 	$(COMPILE) --output-file bench/requirements.txt bench/requirements.in
+	$(COMPILE) --output-file bench/requirements-compare.txt bench/requirements-compare.in
 
 lab-packages:
 	$(call install,$(LAB_PACKAGES))
@@ -94,4 +108,4 @@ test-packages:
 	$(call install,$(TEST_PACKAGES))
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(COMPARE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

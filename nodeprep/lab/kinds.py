@@ -5,7 +5,7 @@ same for all: Debian's kernel, its programs and how it boots. Debian has dnf and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeprep.errors import UsageError
 
@@ -69,3 +69,8 @@ def kind(name: str) -> Kind:
     if name not in KINDS:
         raise UsageError(f"no kind of node is named {name!r}", hint=f"--kinds {','.join(KINDS)}")
     return KINDS[name]
+
+
+def with_packages(kind: Kind, installed: tuple[str, ...]) -> Kind:
+    """Return a kind whose image has more of Debian's packages."""
+    return replace(kind, packages=(*kind.packages, *installed))

@@ -46,7 +46,7 @@ def gather(settings: Settings, say: Say) -> Materials:
     source = mirror.read()
     images, packages = {}, {}
     for name in dict.fromkeys(settings.kinds):
-        kind = kinds.kind(name)
+        kind = kinds.with_packages(kinds.kind(name), settings.installed)
         say(f"{name} image: Debian's packages and kernel (a minute, the first time)")
         images[name] = image(settings.cache, source, kind)
         say(f"{name} packages: what nodes install")

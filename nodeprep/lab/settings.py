@@ -22,8 +22,9 @@ DEFAULT_MEMORY = 384
 class Settings:
     """What ``up`` is asked for. Memory is in MiB a node; network is the first three bytes.
 
-    ``cluster`` brings a kube-proxy too, and with ``kubeadm``, which implies it, the kube-proxy is
-    a DaemonSet. ``kinds`` are dealt out to the nodes in turn.
+    ``packages`` are what nodes can install, ``installed`` what their image has of Debian's besides
+    the kind's own. ``cluster`` brings a kube-proxy too, and with ``kubeadm``, which implies it, the
+    kube-proxy is a DaemonSet. ``kinds`` are dealt out to the nodes in turn.
 
     Raises UsageError if it cannot be: a network outside 127/8, no node, too little memory, a kind
     that is unknown or that no node is left for.
@@ -39,6 +40,7 @@ class Settings:
     kubeadm: bool = False
     kinds: tuple[str, ...] = (APT.name,)
     packages: tuple[str, ...] = field(default=NODE_PACKAGES)
+    installed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A frozen value is filled in before anybody has seen it.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeprep.lab import image, objects, seed
-from nodeprep.lab.kinds import APT, DNF, KINDS, ZYPPER, Kind
+from nodeprep.lab.kinds import APT, DNF, KINDS, ZYPPER, Kind, with_packages
 from nodeprep.lab.mirror import Mirror
 
 SEED_FILES = {
@@ -54,6 +54,14 @@ def test_only_an_apt_node_is_made_with_apt() -> None:
         assert f"--variant={variant}" in command
         assert program in included.removeprefix("--include=").split(",")
         assert ("iptables" in included) == (kind is APT)
+
+
+def test_an_image_has_what_is_asked_for_besides_the_kinds_own() -> None:
+    mirror = Mirror(archives=(), options=())
+    command = image.bootstrap_command(Path("/build"), mirror, with_packages(APT, ("python3",)))
+    (included,) = [word for word in command if word.startswith("--include=")]
+    assert included.endswith(",iptables,python3")
+    assert with_packages(APT, ()) == APT
 
 
 def test_mmdebstrap_gets_the_hosts_proxy() -> None:

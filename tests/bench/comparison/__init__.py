@@ -1,0 +1,1 @@
+"""Specifications of what the comparison is made of."""
