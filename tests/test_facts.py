@@ -96,7 +96,7 @@ HEADS = ("", "/a:1:", "lists:\n/lib/modules/")
 @pytest.mark.parametrize("name", sorted(PARSERS))
 def test_a_long_answer_takes_no_longer_than_its_length(name: str) -> None:
     for answer in (head + piece * 10_000 for head in HEADS for piece in PIECES):
-        started = time.monotonic()
+        started = time.process_time()
         with contextlib.suppress(ValueError, LookupError, FactError):
             PARSERS[name](answer)
-        assert time.monotonic() - started < 1
+        assert time.process_time() - started < 1
