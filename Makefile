@@ -31,8 +31,8 @@ COMPARE_STAMP := $(COMPARE)/.installed
 
 END_TO_END := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-switch bench bench-switch bench-forks bench-scale test test-long check fmt lock \
-  lab-packages test-packages clean
+.PHONY: demo demo-switch bench bench-switch bench-forks bench-scale bench-workers test test-long \
+  check fmt lock lab-packages test-packages clean
 
 demo: $(STAMP) lab-packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -56,6 +56,11 @@ bench-forks: $(STAMP) test-packages
 bench-scale: $(BENCH)/.installed
 	$(call install,openssh-client)
 	$(BENCH)/bin/python -m bench.scale $(SCALE)
+
+# The same through 1, 2 and 4 workers of a Dask cluster.
+bench-workers: $(BENCH)/.installed
+	$(call install,openssh-client)
+	$(BENCH)/bin/python -m bench.workers $(WORKERS)
 
 test: test-packages check
 	$(BIN)/pytest $(END_TO_END) -m "lab and not long"

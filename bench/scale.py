@@ -24,7 +24,6 @@ from bench.measuring import Cost
 from bench.simulated import fleet
 from bench.simulated.conduct import Conduct, Rates, by_conduct
 from bench.simulated.playing import Diary, played
-from nodeprep.inventory.folding import expand
 from nodeprep.transport import Limits
 
 ROOT = Path(__file__).parent.parent
@@ -139,11 +138,7 @@ def _expected(nodes: int, rates: Rates) -> dict[str, str]:
 def _told(output: Path, kind: str) -> dict[str, str]:
     """Return how each node ended, by its name, as the output has it."""
     text = output.read_text(errors="replace")
-    if kind != "text":
-        return {node["name"]: _end(node) for node in _nodes(text, kind)}
-    ends = ("ready", "not ready", "no answer")
-    lines = (line.partition(": ") for line in text.splitlines())
-    return {name: end for end, _, names in lines if end in ends for name in expand(names)}
+    return {node["name"]: _end(node) for node in _nodes(text, kind)}
 
 
 def _nodes(text: str, kind: str) -> list[dict[str, Any]]:
@@ -212,9 +207,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure `verify` of simulated fleets.")
     parser.add_argument("nodes", nargs="*", type=int, default=[100, 1000, 10000], metavar="N")
     parser.add_argument("--troubled", type=int, default=1000, help="nodes of that part; 0: none")
-    parser.add_argument("--parallel", type=int, default=25, help="nodes at once")
+    parser.add_argument("--parallel", type=int, default=100, help="nodes at once")
     parser.add_argument("--servers", type=int, default=2, help="processes that play the nodes")
-    parser.add_argument("-o", "--output", choices=("text", "json", "jsonl"), default="text")
+    parser.add_argument("-o", "--output", choices=("json", "jsonl"), default="jsonl")
     parser.add_argument("--with", dest="words", default="", help="further words for nodeprep")
     parser.add_argument("--no-files", action="store_true", help="leave results and plot alone")
     return parser.parse_args()

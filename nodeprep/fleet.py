@@ -179,6 +179,10 @@ class Fleet:
             outcome: Outcome = self._asked(visit, node, arguments, f"nodeprep-{run}-{node.name}")
         except NodeprepError as error:
             outcome = packed(Outcome(node=node, error=error))
+        except Exception as error:  # noqa: BLE001 a defect on one node must not hide the others
+            told = f"nodeprep itself failed on a worker: {type(error).__name__}: {error}"
+            failed = NodeFailed(told, hint="look at the worker's log, and please report this")
+            outcome = packed(Outcome(node=node, error=failed))
         visitor.remember(node, outcome.error)
         return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
