@@ -33,7 +33,7 @@ TROUBLE = Rates(refuse=0.05, mute=0.025, half=0.025, garbage=0.01)
 MILLION = 1_000_000
 
 LIMITS: Mapping[Conduct, float] = {
-    Conduct.MUTE: Limits().login,
+    Conduct.MUTE: min(Limits().connect, Limits().login),
     Conduct.HALF: Limits().probe,
 }
 """Seconds that nodeprep may wait for a node which hangs."""
