@@ -219,7 +219,8 @@ class Fleet:
             ) from error
         finally:
             # One that was kept would be done again when the worker that holds it dies.
-            future.cancel()
+            if not future.done():
+                future.cancel()
             future.release()
 
     def _result(self, future: "Future[Any]", site: str) -> Any:
