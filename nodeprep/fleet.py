@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -93,7 +93,7 @@ def joined(scheduler: Scheduler) -> Iterator["Fleet"]:
             hint="docs/fleet.md has how to start one",
         ) from error
     with client:
-        yield Fleet(client=client, scheduler=scheduler)
+        yield Fleet(client=client, scheduler=scheduler, sites=_Sites(client))
 
 
 def _refuse_plain(address: str) -> None:
@@ -153,11 +153,7 @@ class Fleet:
 
     client: "Client"
     scheduler: Scheduler
-    sites: "_Sites" = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin to watch which sites have workers."""
-        object.__setattr__(self, "sites", _Sites(self.client))
+    sites: "_Sites"
 
     def spread(
         self, visitor: Visitor, nodes: Sequence[Node], parallel: int, stop: threading.Event
@@ -176,7 +172,7 @@ class Fleet:
         arguments = (__version__, task.narrowed((node.name,)), visitor.limits, node)
         try:
             visitor.refuse(node)
-            outcome: Outcome = self._asked(visit, node, arguments, f"nodeprep-{run}-{node.name}")
+            outcome: Outcome = self.asked(visit, node, arguments, f"nodeprep-{run}-{node.name}")
         except NodeprepError as error:
             outcome = packed(Outcome(node=node, error=error))
         except Exception as error:  # noqa: BLE001 a defect on one node must not hide the others
@@ -192,9 +188,10 @@ class Fleet:
         _refuse_unreadable([node])
         yield _WorkerSession(fleet=self, node=node, limits=limits)
 
-    def _asked(
+    def asked(
         self, function: Callable[..., Any], node: Node, arguments: tuple[Any, ...], key: str
     ) -> Any:
+        """Return what a function returns at a worker that reaches a node. Raises Unreachable."""
         from distributed import KilledWorker
 
         site = node.labels.get(self.scheduler.label, "")
@@ -256,7 +253,7 @@ class _WorkerSession:
         bare = dataclasses.replace(self.node, desired=Desired())
         arguments = (__version__, bare, script, self.limits, limit)
         key = f"nodeprep-{secrets.token_hex(8)}"
-        answer = self.fleet._asked(ask, self.node, arguments, key)  # noqa: SLF001 its own session
+        answer = self.fleet.asked(ask, self.node, arguments, key)
         if isinstance(answer, NodeprepError):
             raise answer
         return bytes(answer)

@@ -8,7 +8,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,9 +157,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def until(happened: "Sequence[object] | object", seconds: float = 60) -> None:
+def until(happened: Callable[[], object], seconds: float = 60) -> None:
     """Wait until something has happened."""
     end = time.monotonic() + seconds
-    while not (happened() if callable(happened) else happened):
+    while not happened():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)

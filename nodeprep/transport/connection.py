@@ -1,6 +1,6 @@
 """An open way to a machine: dialled, greeted, its host key checked, logged in; and closed again.
 
-What makes it fast was measured (bench/README.md): small packets leave at once and are acknowledged
+What makes it fast (docs/decisions/0017): small packets leave at once and are acknowledged
 at once, a key is read once, an authenticated cipher spares a digest for each packet, nodes behind
 one jump host share the connection to it. A machine that is silent costs a waiting thread and
 nothing else: the work of a greeting begins when its first byte is there.
