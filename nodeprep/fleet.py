@@ -195,32 +195,41 @@ class Fleet:
         from distributed import KilledWorker
 
         site = node.labels.get(self.scheduler.label, "")
-        future = self.client.submit(
-            function,
-            *arguments,
-            key=key,
-            resources={site: 1} if site else None,
-            pure=False,
-            retries=0,
-        )
         try:
+            future = self.client.submit(
+                function,
+                *arguments,
+                key=key,
+                resources={site: 1} if site else None,
+                pure=False,
+                retries=0,
+            )
             return self._result(future, site)
+        except NodeprepError:
+            raise
         except KilledWorker as error:
             raise Unreachable(
                 "each worker that went there was lost", hint="look at the workers' own logs"
             ) from error
-        except (CancelledError, OSError) as error:
-            raise Unreachable(
-                "the scheduler was lost",
-                hint="run the command again: it goes on from what is there",
-            ) from error
+        except Exception as error:
+            # Without its scheduler a client fails in many ways, of which one is meant for others.
+            if isinstance(error, CancelledError | OSError) or self.client.status != "running":
+                raise Unreachable(
+                    "the scheduler was lost",
+                    hint="run the command again: it goes on from what is there",
+                ) from error
+            raise
+
+    def _result(self, future: "Future[Any]", site: str) -> Any:
+        try:
+            return self._awaited(future, site)
         finally:
             # One that was kept would be done again when the worker that holds it dies.
             if not future.done():
                 future.cancel()
             future.release()
 
-    def _result(self, future: "Future[Any]", site: str) -> Any:
+    def _awaited(self, future: "Future[Any]", site: str) -> Any:
         lonely_since: float | None = None
         while True:
             with contextlib.suppress(TimeoutError):

@@ -58,7 +58,8 @@ def parse_dpkg(text: str) -> Mapping[str, str]:
 
 
 # needrestart would restart services that are none of our business. The lists are fetched only where
-# the install fails without; their lock is the one that apt itself does not wait for.
+# there are none, or where the install fails with those that are; their lock is the one that apt
+# itself does not wait for.
 _APT_GET = f"""\
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 set -- -q -y -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 \\
@@ -72,7 +73,10 @@ def _with_apt(names: tuple[str, ...], directory: str) -> str:
     install = _APT_INSTALL % words(*names)
     return f"""\
 {_APT_GET}
-{install} && return
+for list in /var/lib/apt/lists/*_Packages*; do
+  [ ! -e "$list" ] || {{ {install} && return; }}
+  break
+done
 dpkg --configure -a
 tries=0
 until said=$(apt-get -q update 2>&1); do

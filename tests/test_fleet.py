@@ -6,23 +6,26 @@ there alone.
 
 import json
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from nodeprep import fleet
-from nodeprep.errors import NodeFailed, UsageError
+from nodeprep.errors import NodeFailed, Unreachable, UsageError
 from nodeprep.fleet import Scheduler
 from nodeprep.model import Node, Sudo
 from nodeprep.shell import Script, Secret
 from nodeprep.transport import Limits
 from tests.shells import NEEDS_ROOT
 from tests.sites import SITES, Sites, sites, until
-
-if TYPE_CHECKING:
-    import subprocess
 
 NODES = 2
 ENTRIES = 20000
@@ -105,6 +108,42 @@ def test_a_site_without_a_worker_is_named_and_does_not_hold_the_others_up(two: S
             'dask worker tls://10.79.0.1:8786 --resources "west=25"'
             in by_name[name]["error"]["hint"]
         )
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator["tuple[subprocess.Popen[bytes], Scheduler]"]:
+    """Give a scheduler on this machine with one worker."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    log = tmp_path / "log"
+    dask = (sys.executable, "-m", "dask")
+    worker = ("worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard")
+    with ExitStack() as stack:
+        begun = []
+        for words in (("scheduler", "--host", address, "--no-dashboard"), worker):
+            with log.open("ab") as said:
+                begun.append(subprocess.Popen((*dask, *words), stderr=said, cwd=tmp_path))
+            stack.callback(begun[-1].wait)
+            stack.callback(begun[-1].kill)
+        yield begun[0], Scheduler(address=address, patience=20)
+
+
+def test_a_scheduler_that_is_lost_is_told_for_what_was_begun_and_what_was_not(
+    alone: "tuple[subprocess.Popen[bytes], Scheduler]",
+) -> None:
+    process, scheduler = alone
+    node = Node(name="a", address="a")
+    with fleet.joined(scheduler) as joined:
+        under_way: Callable[[], dict[str, Any]] = joined.client.processing
+        assert joined.asked(len, node, ("four",), "first") == 4
+        with ThreadPoolExecutor() as pool:
+            begun = pool.submit(joined.asked, time.sleep, node, (600,), "second")
+            until(lambda: any(under_way().values()))
+            process.kill()
+            with pytest.raises(Unreachable, match="the scheduler was lost"):
+                begun.result()
+        with pytest.raises(Unreachable, match="the scheduler was lost"):
+            joined.asked(len, node, ("four",), "third")
 
 
 # --- what is refused ------------------------------------------------------------------------

@@ -133,6 +133,26 @@ def test_nothing_that_is_there_is_upgraded(each: Manager) -> None:
     assert "-Sy" not in said
 
 
+@pytest.mark.parametrize(
+    ("lists", "asked"),
+    [("", ["update", "install"]), ("deb_dists_x_main_binary-amd64_Packages.lz4", ["install"])],
+)
+def test_apt_fetches_its_lists_first_where_it_has_none(
+    inside_each: Namespace, bin_: Path, lists: str, asked: list[str]
+) -> None:
+    stand_in(
+        bin_, "apt-get", f'for word; do case $word in [iu]*) echo "$word"; esac; done >>{bin_}/said'
+    )
+    stand_in(bin_, "dpkg", ":")
+    inside_each.ask(
+        f"mount -t tmpfs tmpfs /var/lib/apt/lists; touch /var/lib/apt/lists/{lists or 'lock'}"
+    )
+    step = Script(f"PATH={bin_}:$PATH\n") + installing(manager("apt")) + "step\n"
+    inside_each.run(step)
+    said = (bin_ / "said").read_text().split()
+    assert [word for word in said if word not in NAMES] == asked
+
+
 @pytest.mark.parametrize("name", ["dnf", "yum", "tdnf", "rpm-ostree", "transactional-update"])
 def test_loose_packages_are_installed_where_the_node_lacks_them(
     shell: str, bin_: Path, name: str

@@ -29,10 +29,14 @@ OURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One node of the lab, and everything a test does to it or asks of it."""
+    """One node of the lab, and everything a test does to it or asks of it.
+
+    ``enter`` is what stands before each command, where the lab is in a network namespace.
+    """
 
     lab: Lab
     name: str
+    enter: tuple[str, ...] = ()
 
     def nodeprep(self, *arguments: str, inventory: Path | None = None) -> "Run":
         """Run nodeprep on this node alone; ``inventory`` replaces the lab's own."""
@@ -46,7 +50,7 @@ class Operator:
     def tried(self, command: str, *, user: str = "root") -> "Run":
         """Run a shell command on the node and return how it ended."""
         words = ssh_command(self.lab, self.lab.node(self.name), [command], user=user)
-        return finished(words)
+        return finished([*self.enter, *words])
 
     def findings(self, inventory: Path | None = None) -> dict[str, dict[str, str]]:
         """Return nodeprep's findings by name."""
