@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodeprep import __version__
+from nodeprep import __version__, executor_options
 from nodeprep.errors import NodeprepError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def nodeprep() -> None:
 
 def on_nodes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every command which visits nodes has."""
-    for option in reversed((*WHICH_NODES, *_HOW, *FROM_WHERE)):
+    for option in reversed((*WHICH_NODES, *_HOW, *executor_options.FROM_WHERE)):
         command = option(command)
     return command
 
@@ -118,30 +118,6 @@ WHICH_NODES = (
         default=25,
         show_default=True,
         help="How many nodes at once.",
-    ),
-)
-FROM_WHERE = (
-    click.option(
-        "--executor",
-        type=click.Choice(["threads", "processes", "dask"]),
-        default="threads",
-        show_default=True,
-        help="What visits the nodes: docs/fleet.md.",
-    ),
-    click.option(
-        "--processes",
-        type=click.IntRange(1, 256),
-        help="How many processes.  [default: one for each core]",
-    ),
-    click.option("--scheduler", metavar="tls://HOST:PORT", help="Dask's scheduler."),
-    click.option("--tls-ca-file", type=click.Path(), help="Who vouches for it.  [Dask's config]"),
-    click.option("--tls-cert", type=click.Path(), help="Our certificate.  [Dask's config]"),
-    click.option("--tls-key", type=click.Path(), help="The key to it.  [Dask's config]"),
-    click.option(
-        "--site-label",
-        default="site",
-        show_default=True,
-        help="The label that names a node's site, and a worker's resource.",
     ),
 )
 _HOW = (
@@ -275,7 +251,7 @@ def session(
     # passwords where they are.
     asks = given.get("executor") != "dask"
     passwords = credentials.passwords((*nodes, *runner.speakers(loaded)) if asks else ())
-    with _executor(given) as executor, executors.stopping_on_signals() as stop:
+    with executor_options.chosen(given) as executor, executors.stopping_on_signals() as stop:
         options = runner.Options(
             **executor,
             topics=given.get("topics", ()),
@@ -286,34 +262,6 @@ def session(
             cluster=cluster,
         )
         yield loaded, nodes, options
-
-
-@contextmanager
-def _executor(given: Mapping[str, Any]) -> "Iterator[dict[str, Any]]":
-    """Give the options of a run that say from where nodes are visited."""
-    import os
-
-    from nodeprep import runner
-
-    match given.get("executor", "threads"):
-        case "processes":
-            yield {"spread": runner.in_processes(given["processes"] or os.cpu_count() or 1)}
-        case "dask":
-            from nodeprep import fleet
-
-            if not given["scheduler"]:
-                raise UsageError("no scheduler is named", hint="--scheduler tls://HOST:PORT")
-            scheduler = fleet.Scheduler(
-                address=given["scheduler"],
-                ca_file=given["tls_ca_file"],
-                cert=given["tls_cert"],
-                key=given["tls_key"],
-                label=given["site_label"],
-            )
-            with fleet.joined(scheduler) as workers:
-                yield {"spread": workers.spread, "connect": workers.connect}
-        case _:
-            yield {}
 
 
 def _of_plan(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nodeprep import cli
+from nodeprep.executor_options import FROM_WHERE
 
 _HOW = (
     click.option("-v", "--verbose", is_flag=True, help="All figures of each node."),
@@ -24,7 +25,7 @@ _HOW = (
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed((*cli.WHICH_NODES, *_HOW, *cli.FROM_WHERE)):
+    for option in reversed((*cli.WHICH_NODES, *_HOW, *FROM_WHERE)):
         command = option(command)
     return command
 

@@ -26,6 +26,7 @@ from nodeprep.errors import (
     Unreachable,
     UsageError,
 )
+from nodeprep.executor_options import FROM_WHERE
 from nodeprep.model import MODES, Facts, Inventory, Node, Outcome, Status
 from nodeprep.report import roll as report
 from nodeprep.report.roll import Row
@@ -42,7 +43,7 @@ from nodeprep.rollout.windows import Window, parse_window
 @click.command()
 @click.option("--to", type=click.Choice(MODES), help="The mode to switch to.")
 @click.option("--resume", metavar="RUN", help="Go on with a roll that was cut short.")
-@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES, *cli.FROM_WHERE)
+@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES, *FROM_WHERE)
 def switch(*, to: str | None, resume: str | None, **given: Any) -> None:
     """Move serving nodes to another kube-proxy mode, one by one, with gates and a way back."""
     if bool(to) == bool(resume):
@@ -58,7 +59,7 @@ def switch(*, to: str | None, resume: str | None, **given: Any) -> None:
 
 @click.command()
 @click.argument("run")
-@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES, *cli.FROM_WHERE)
+@with_options(*RULES, *ANSWERS, *cli.WHICH_NODES, *FROM_WHERE)
 def rollback(*, run: str, **given: Any) -> None:
     """Take a finished roll back, node by node, to the files and the mode of before."""
     header = journal.read(journal.find(journal.default_folder(), run))[0].fields

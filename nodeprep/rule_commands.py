@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from nodeprep import cli, plan, ruleset, runner
 from nodeprep.errors import Interrupted, UsageError
+from nodeprep.executor_options import FROM_WHERE
 from nodeprep.inventory import fold
 from nodeprep.iptables import BACKENDS
 from nodeprep.model import Outcome
@@ -20,7 +21,7 @@ from nodeprep.ruleset import Query, Removal, Wanted
 
 _WHERE = (
     *cli.WHICH_NODES,
-    *cli.FROM_WHERE,
+    *FROM_WHERE,
     click.option("--table", type=click.Choice(ruleset.TABLES), help="Only this table."),
     click.option("--chain", help="Only this chain."),
     click.option("--family", type=click.Choice(["4", "6"]), help="Only IPv4, or only IPv6."),

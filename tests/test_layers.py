@@ -14,7 +14,7 @@ ROOMS = {path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "tasks"}),
     frozenset({"cli", "roll_commands", "import_commands", "dataplane_command", "rule_commands"}),
-    frozenset({"roll_options", "roll_screen", "roll_cluster"}),
+    frozenset({"roll_options", "roll_screen", "roll_cluster", "executor_options"}),
     frozenset({"rolling"}),
     frozenset({"lab", "runner"}),
     frozenset({"fleet"}),
@@ -75,7 +75,7 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     "click": frozenset(
         {
             *("cli", "roll_commands", "roll_options", "roll_screen", "roll_cluster"),
-            "rule_commands",
+            *("rule_commands", "executor_options"),
             *("import_commands", "dataplane_command", "report", "lab"),
         },
     ),
@@ -92,8 +92,8 @@ KEEPERS: Mapping[str, frozenset[str]] = {
     # The inventory asks only whether a file is there, and a caller may answer in its place.
     "os": frozenset(
         {
-            *("transport", "executors", "processes", "journal", "cli", "lab", "inventory"),
-            "ansible_inventory",
+            *("transport", "executors", "processes", "journal", "cli", "executor_options"),
+            *("lab", "inventory", "ansible_inventory"),
         },
     ),
     "random": frozenset({"transport", "lab"}),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 NETWORKS = {"east": "127.79.21", "west": "127.79.22"}
 QUICK = (
-    *("--yes", "--batch", "2", "--max-unavailable", "2", "--soak", "1s", "--linger", "1s"),
+    *("--yes", "--canary", "0", "--batch", "2", "--soak", "1s", "--linger", "1s"),
     *("--gate-limit", "150s", "--dead-man", "240s"),
 )
 
