@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.comparison import measuring, nodes
+from bench import measuring
+from bench.comparison import nodes
 from bench.comparison.contenders import CONTENDERS, SCRIPT, Contender, Desk, environment, lay_out
 from bench.comparison.results import Comparison, Kind, Run, document, table
 from nodeprep.lab import lifecycle, state
@@ -35,6 +36,7 @@ AGAIN_TIMES = 5
 """... or until it was run this often."""
 SETTLE = 2.0
 """Seconds of quiet before each measured run."""
+MEBIBYTE = 2**20
 
 
 def arguments() -> argparse.Namespace:
@@ -124,11 +126,12 @@ def measure(desk: Desk, contender: Contender, number: int, kind: Kind) -> Run:
     time.sleep(SETTLE)
     log = desk.folder / f"{contender.name}.log"
     before = nodes.busy_seconds() - nodes.lab_seconds(desk)
-    cost = measuring.run(contender.command(desk, names), log, environment(desk, contender))
+    command, surroundings = contender.command(desk, names), environment(desk, contender)
+    cost = measuring.run(command, log, surroundings, together=True)
     others = nodes.busy_seconds() - nodes.lab_seconds(desk) - before - cost.cpu
     said = log.read_text(errors="replace")
-    if cost.exit_status:
-        raise SystemExit(f"{contender.name}, {kind}: exit status {cost.exit_status}\n{said}")
+    if cost.exit_code:
+        raise SystemExit(f"{contender.name}, {kind}: exit status {cost.exit_code}\n{said}")
     since = nodes.logins_since(desk, marks)
     logins = [since[name] for name in names]
     run = Run(
@@ -137,7 +140,7 @@ def measure(desk: Desk, contender: Contender, number: int, kind: Kind) -> Run:
         kind=kind,
         wall=round(cost.wall, 3),
         cpu=round(cost.cpu * 1000, 1),
-        memory=round(cost.memory, 1),
+        memory=round(cost.peak / MEBIBYTE, 1),
         processes=cost.processes,
         connections=sum(one.connections for one in logins) / len(logins),
         sessions=sum(one.sessions for one in logins) / len(logins),
