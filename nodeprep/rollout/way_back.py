@@ -106,8 +106,9 @@ keep_all() {
     *) return 0 ;;
   esac
   rm -rf -- "$record.new"
-  (umask 077 && mkdir -p "$record.new/files") && printf '%s\\n' "$@" >"$record.new/paths" || return
+  (umask 077 && mkdir -p "$record.new/files") && true >"$record.new/paths" || return
   for path do
+    printf '%s\\n' "$path" >>"$record.new/paths" || return
     [ -e "$path" ] || continue
     (umask 077 && mkdir -p "$record.new/files${path%/*}") &&
       cp -p -- "$path" "$record.new/files$path" && sync "$record.new/files$path" || return

@@ -40,6 +40,8 @@ POINTS = OF_A_NODE if EVERY_EFFECT else [2, 9]
 # When all nodes are settled, they go home in a roll of its own.
 HOME = OF_A_NODE[0] + 4 * len(FORWARD) * NODES
 CANARY_POINTS = [*OF_A_NODE, HOME, *OF_A_NODE[1:]] if EVERY_EFFECT else [HOME]
+ADMIN = "/etc/kubernetes/admin.conf"
+ADMINS = f"kubectl --kubeconfig {ADMIN}"
 QUICK = ("--yes", "--soak", "1s", "--gate-limit", "100s", "--dead-man", "200s", "--linger", "1s")
 
 
@@ -89,6 +91,21 @@ def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
     assert objects(fleet[0]) == before
 
 
+def test_a_roll_that_drains_needs_no_more_rights_than_nodeprep_prints(
+    fleet: tuple[Operator, ...],
+) -> None:
+    before = objects(fleet[0])
+    narrow = account_of_its_own(fleet[0])
+    assert fleet[0].tried(f"kubectl --kubeconfig {narrow} auth can-i delete nodes").code == 1
+    inventory = fleet[0].lab.inventory
+    inventory.write_text(inventory.read_text().replace(ADMIN, narrow))
+    with watched(fleet) as came:
+        run(*words(fleet[0], "switch", "--to", "ipvs", "--drain", "60s", *QUICK)).check(0)
+    nothing_was_lost(came)
+    assert all(is_clean(node, "ipvs") for node in fleet)
+    assert objects(fleet[0]) == in_mode(before, "iptables", "ipvs")
+
+
 def killed_at(points: list[int], node: Operator, *command: str) -> tuple[str, ...]:
     """Run a command until it kills itself at the first point, resume it to the next, and so on.
 
@@ -100,6 +117,21 @@ def killed_at(points: list[int], node: Operator, *command: str) -> tuple[str, ..
         ((roll, _),) = re.findall(r"^(\S+)  (open)", nodeprep_runs(), re.MULTILINE)
         command = ("switch", "--resume", roll, "--yes")
     return command
+
+
+def account_of_its_own(node: Operator) -> str:
+    """Make what ``nodeprep rbac`` prints; return a kubeconfig on the node that has those rights."""
+    account, narrow = "/api/v1/namespaces/kube-system/serviceaccounts/nodeprep", "/root/narrow.conf"
+    manifest = run("rbac").check(0).out
+    node.ask(f"cat >/root/rbac.yaml <<'END'\n{manifest}END\n{ADMINS} apply -f /root/rbac.yaml")
+    request = '{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}'
+    asked = node.ask(f"echo '{request}' | {ADMINS} create --raw {account}/token -f -")
+    node.ask(
+        f"cp {ADMIN} {narrow} && kubectl --kubeconfig {narrow} config set-credentials "
+        f"\"$({ADMINS} config view -o jsonpath='{{.users[0].name}}')\" "
+        f"--token={json.loads(asked)['status']['token']}"
+    )
+    return narrow
 
 
 def wished(node: Operator, mode: str) -> None:
@@ -141,10 +173,9 @@ def nothing_was_lost(came: list[dict[str, Any]]) -> None:
 
 def objects(node: Operator) -> Any:
     """Return all that the cluster has of kube-proxy's and of ours, without the server's stamps."""
-    kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
     said = node.ask(
-        f"{kubectl} get -A daemonset,configmap,lease -o json; echo; echo @; "
-        f"{kubectl} get nodes -o json"
+        f"{ADMINS} get -A daemonset,configmap,lease -o json; echo; echo @; "
+        f"{ADMINS} get nodes -o json"
     )
     listed, _, nodes = said.partition("\n@\n")
     found = {

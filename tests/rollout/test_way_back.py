@@ -323,6 +323,14 @@ def test_going_back_restores_bytes_mode_and_owner_and_takes_away_what_was_not_th
     assert home.state == "back"
 
 
+def test_a_pods_node_has_no_files_and_goes_back_without_any(home: Home) -> None:
+    home.run("keep_all && renew")
+    assert (home.record / "paths").read_text() == ""
+    assert home.told.wrong == ()
+    assert home.run("go_back").endswith("status 0\n")
+    assert home.state == "back"
+
+
 def test_the_mode_is_restored_even_of_a_file_with_the_same_bytes(home: Home) -> None:
     config = home.etc / "config.yaml"
     config.chmod(0o600)
