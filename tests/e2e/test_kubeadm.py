@@ -23,6 +23,7 @@ from tests.e2e.serving import (
     load,
     nodeprep_runs,
     wait_for_record,
+    wait_until,
     words,
     write_wishes,
 )
@@ -91,6 +92,24 @@ def test_a_node_whose_pod_does_not_come_up_goes_back_and_so_do_the_others(
     assert objects(fleet[0]) == before
 
 
+def test_a_node_whose_controller_never_comes_back_goes_home_by_itself(
+    fleet: tuple[Operator, ...],
+) -> None:
+    before = objects(fleet[0])
+    last = fleet[-1]
+    wished(last, "ipvs")
+    limits = ("--gate-limit", "90s", "--dead-man", "120s", "--soak", "1s", "--yes")
+    roll = ("switch", "--to", "ipvs", "--limit", last.name, *limits)
+    with watched(fleet) as came:
+        resumed = killed_at([2], last, *roll)
+        wait_until(last, f"grep -q ^back /var/lib/nodeprep/switch/{resumed[2]}/state", seconds=400)
+        said = run(*words(last, *resumed)).check(1)
+    assert "back" in said.out, said.out
+    nothing_was_lost(came)
+    assert is_clean(last, "iptables")
+    assert objects(fleet[0]) == before
+
+
 def test_a_roll_that_drains_needs_no_more_rights_than_nodeprep_prints(
     fleet: tuple[Operator, ...],
 ) -> None:
@@ -120,10 +139,16 @@ def killed_at(points: list[int], node: Operator, *command: str) -> tuple[str, ..
 
 
 def account_of_its_own(node: Operator) -> str:
-    """Make what ``nodeprep rbac`` prints; return a kubeconfig on the node that has those rights."""
+    """Make and bind what ``nodeprep rbac`` prints; return a kubeconfig on the node with that."""
     account, narrow = "/api/v1/namespaces/kube-system/serviceaccounts/nodeprep", "/root/narrow.conf"
     manifest = run("rbac").check(0).out
     node.ask(f"cat >/root/rbac.yaml <<'END'\n{manifest}END\n{ADMINS} apply -f /root/rbac.yaml")
+    whom = "--serviceaccount kube-system:nodeprep"
+    node.ask(
+        f"{ADMINS} create clusterrolebinding nodeprep-switch --clusterrole nodeprep-switch {whom}; "
+        f"{ADMINS} create clusterrolebinding nodeprep-drain --clusterrole nodeprep-drain {whom}; "
+        f"{ADMINS} -n kube-system create rolebinding nodeprep-switch --role nodeprep-switch {whom}"
+    )
     request = '{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}'
     asked = node.ask(f"echo '{request}' | {ADMINS} create --raw {account}/token -f -")
     node.ask(
