@@ -98,7 +98,7 @@ def test_a_node_whose_controller_never_comes_back_goes_home_by_itself(
     before = objects(fleet[0])
     last = fleet[-1]
     wished(last, "ipvs")
-    limits = ("--gate-limit", "90s", "--dead-man", "120s", "--soak", "1s", "--yes")
+    limits = ("--gate-limit", "70s", "--dead-man", "140s", "--soak", "1s", "--yes")
     roll = ("switch", "--to", "ipvs", "--limit", last.name, *limits)
     with watched(fleet) as came:
         resumed = killed_at([2], last, *roll)
