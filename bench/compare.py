@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=5)
     names = ",".join(contender.name for contender in CONTENDERS)
-    parser.add_argument("--only", default=names, help=f"of {names}")
+    parser.add_argument("--only", default=names, help=f"of {names}, in this order")
     parser.add_argument("--lab", type=Path, help="a lab that is up already, and stays")
     parser.add_argument("--tools", type=Path, default=ROOT / ".venv-compare")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "fleet-compare.json")
@@ -173,7 +173,7 @@ def main() -> None:
     given = arguments()
     # Told to end, it takes the lab and the tool that runs with it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    chosen = [one for one in CONTENDERS if one.name in given.only.split(",")]
+    chosen = list(named(given.only.split(",")))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with desk(given) as at:
         lay_out(at)
@@ -184,6 +184,15 @@ def main() -> None:
     words = [python, "-m", "bench.comparison.chart", given.out, given.picture]
     subprocess.run(words, check=True, cwd=ROOT)
     tell(f"every run is in {given.out}, and drawn in {given.picture}")
+
+
+def named(names: Sequence[str]) -> Iterator[Contender]:
+    """Yield the contenders of these names, in their order. Raises SystemExit for an unknown one."""
+    by_name = {contender.name: contender for contender in CONTENDERS}
+    for name in names:
+        if name not in by_name:
+            raise SystemExit(f"--only {name}: there are {', '.join(by_name)}")
+        yield by_name[name]
 
 
 def compare(desk: Desk, chosen: Sequence[Contender], given: argparse.Namespace) -> Comparison:

@@ -122,7 +122,9 @@ def test_a_roll_that_drains_needs_no_more_rights_than_nodeprep_prints(
         run(*words(fleet[0], "switch", "--to", "ipvs", "--drain", "60s", *QUICK)).check(0)
     nothing_was_lost(came)
     assert all(is_clean(node, "ipvs") for node in fleet)
-    assert objects(fleet[0]) == in_mode(before, "iptables", "ipvs")
+    text = before["ConfigMap kube-proxy"]["data"]["config.conf"]
+    (old,) = re.findall(r'^mode: "(.*)"$', text, re.MULTILINE)
+    assert objects(fleet[0]) == in_mode(before, old, "ipvs")
 
 
 def killed_at(points: list[int], node: Operator, *command: str) -> tuple[str, ...]:
