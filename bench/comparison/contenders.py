@@ -145,6 +145,8 @@ def _mitogen(desk: Desk) -> Mapping[str, str]:
         **_ansible(desk),
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
+        # It is also how long the first Python on a node may take to start: seconds, if emulated.
+        "ANSIBLE_TIMEOUT": "120",
     }
 
 
