@@ -254,15 +254,25 @@ go_back() {
 # Where another has to bring the old kube-proxy back, the bridge stands before it does.
 bridge_back() {
   [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
-  if involves_nftables && ! bridged; then bridge_from "$new_mode"; fi
+  bridge_new_mode
+}
+bridge_new_mode() {
+  involves_nftables || return 0
+  bridged || bridge_from "$new_mode"
+  leave_ipvs
+}
+# What takes over new connections stands: those that IPVS or its device has may end before they go.
+leave_ipvs() {
+  if [ "$new_mode" = ipvs ]; then source_services node && drain_ipvs; fi
 }
 sources_as_before() {
   [ "$old_mode" != ipvs ] || source_services service
 }
 proxy_as_before() {
   [ "$written" ] || [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
-  if involves_nftables && ! bridged; then bridge_from "$new_mode"; fi
+  bridge_new_mode
   old_proxy_again && wait_for_sync && in_mode "$old_mode" && unbridge || return
+  leave_ipvs
   for mode in iptables ipvs nftables; do
     remove_leftovers "$mode" "$old_mode" || return
   done

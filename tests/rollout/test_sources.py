@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +28,16 @@ ASK = """\
 for at in 10.254.7.7 10.254.0.1; do
   ip -4 route get $at | sed -n 's/.* src \\([^ ]*\\).*/\\1/p'
 done
+"""
+# From an address of kube-ipvs0 to one of the node's own, for two seconds.
+TALK = f"""\
+{sys.executable} -c '
+import socket, time
+server = socket.create_server(("10.9.9.9", 80))
+client = socket.create_connection(("10.9.9.9", 80), source_address=("10.254.7.7", 0))
+time.sleep(2)
+' &
+sleep 1
 """
 
 
@@ -71,6 +82,11 @@ def test_nothing_stays_when_the_device_goes(shell: str) -> None:
 
 def test_a_node_without_the_device_has_nothing_to_do(shell: str) -> None:
     assert inside(shell, "ip link del kube-ipvs0\nsource_services node\nip -o addr\n")
+
+
+def test_a_connection_that_ends_with_the_device_is_waited_for(shell: str) -> None:
+    said = inside(shell, f"{TALK}\nestablished\ndrain_ipvs\nestablished\n")
+    assert said == ["1", "0"]
 
 
 def test_what_is_not_open_is_not_waited_for(shell: str) -> None:

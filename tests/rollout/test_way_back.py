@@ -71,6 +71,8 @@ bridged() {{ [ -e {fakes}/bridge ]; }}
 unbridge() {{ echo unbridge >>{fakes}/calls; rm -f {fakes}/bridge; }}
 remove_leftovers() {{ echo "remove_leftovers $1 $2" >>{fakes}/calls; }}
 foreign_servers() {{ :; }}
+source_services() {{ echo "source_services $1" >>{fakes}/calls; }}
+drain_ipvs() {{ echo drain_ipvs >>{fakes}/calls; }}
 """
 
 
@@ -348,6 +350,8 @@ def test_the_old_mode_is_programmed_before_what_the_new_one_left_goes(home: Home
         "systemctl daemon-reload",
         "systemctl restart kube-proxy.service",
         "unbridge",
+        "source_services node",
+        "drain_ipvs",
         "remove_leftovers iptables iptables",
         "remove_leftovers ipvs iptables",
         "remove_leftovers nftables iptables",
@@ -355,9 +359,15 @@ def test_the_old_mode_is_programmed_before_what_the_new_one_left_goes(home: Home
     ]
 
 
-@pytest.mark.parametrize(("old", "new"), [("iptables", "nftables"), ("nftables", "ipvs")])
+@pytest.mark.parametrize(
+    ("old", "new", "left"),
+    [
+        ("iptables", "nftables", []),
+        ("nftables", "ipvs", ["source_services node", "drain_ipvs"]),
+    ],
+)
 def test_into_and_out_of_nftables_the_way_back_is_bridged_too(
-    dash: Machine, old: Mode, new: Mode
+    dash: Machine, old: Mode, new: Mode, left: list[str]
 ) -> None:
     home = home_of(dash, old, new)
     home.switched()
@@ -365,7 +375,7 @@ def test_into_and_out_of_nftables_the_way_back_is_bridged_too(
     assert home.run("go_back").endswith("status 0\n")
     acts = [call for call in home.calls if not call.startswith("systemctl")]
     removed = [f"remove_leftovers {mode} {old}" for mode in MODES]
-    assert acts == [f"bridge_from {new}", "unbridge", *removed, "unbridge"]
+    assert acts == [f"bridge_from {new}", *left, "unbridge", *left, *removed, "unbridge"]
 
 
 def test_a_bridge_that_still_stands_is_the_old_modes_and_is_kept(dash: Machine) -> None:
