@@ -74,11 +74,6 @@ def run(
     return Cost(**json.loads(result.read_text()))
 
 
-def memory(pid: int) -> int:
-    """Return the bytes of memory of a process and its family: shared pages counted in part."""
-    return sum(map(_proportional_size, (pid, *family(pid))))
-
-
 def family(root: int) -> tuple[int, ...]:
     """Return the processes that descend from ``root``, without itself."""
     return tuple(_below(root))

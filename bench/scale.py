@@ -231,15 +231,8 @@ def _document(given: argparse.Namespace, rows: Sequence[tuple[str, Row]]) -> dic
         "cores": os.cpu_count(),
         "python": sys.version.split()[0],
         **{key: getattr(given, key) for key in ("parallel", "servers", "output", "words")},
-        "runs": [{"fleet": which, **_kept(row)} for which, row in rows],
+        "runs": [{"fleet": which, **asdict(row)} for which, row in rows],
     }
-
-
-def _kept(row: Row) -> dict[str, Any]:
-    """Return the figures of a row: of its cost all but the number of processes."""
-    figures = asdict(row)
-    del figures["cost"]["processes"]
-    return figures
 
 
 def main() -> None:

@@ -212,7 +212,7 @@ class Fleet:
                 "each worker that went there was lost", hint="look at the workers' own logs"
             ) from error
         except Exception as error:
-            # Without its scheduler a client fails in many ways, of which one is meant for others.
+            # A client without its scheduler raises whatever it stumbles over: a KeyError, for one.
             if isinstance(error, CancelledError | OSError) or self.client.status != "running":
                 raise Unreachable(
                     "the scheduler was lost",

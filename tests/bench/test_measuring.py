@@ -122,12 +122,6 @@ def test_memory_and_processes_are_those_of_the_family(tmp_path: Path) -> None:
     assert 0 < cost.largest < MEGABYTES_50
 
 
-def test_memory_of_a_process_that_is_gone_is_none() -> None:
-    with subprocess.Popen("true") as gone:
-        gone.wait()
-    assert measuring.memory(gone.pid) == 0
-
-
 def test_a_family_is_all_below_and_nobody_else() -> None:
     assert os.getpid() in measuring.family(os.getppid())
     assert os.getppid() not in measuring.family(os.getpid())
