@@ -26,7 +26,7 @@ from nodeprep.errors import (
     UsageError,
 )
 from nodeprep.kubernetes import kubectl as kubectl_
-from nodeprep.kubernetes import view
+from nodeprep.kubernetes import look
 from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.matching import match
 from nodeprep.kubernetes.share import Share, share
@@ -222,11 +222,11 @@ def look_at(cluster: Cluster, options: Options) -> View:
 
     Raises FactError with kubectl's words where it could not, Unreachable where its node is lost.
     """
-    script = view.script(cluster.kubectl)
+    script = look.script(cluster.kubectl)
     if cluster.through is None:
         answer = ask_here(whole(script), options.limits.probe)
-        return view.parse(answer.decode("utf-8", "backslashreplace"))
-    fact = Fact(name="cluster.view", script=lambda _: script, parse=view.parse)
+        return look.parse(answer.decode("utf-8", "backslashreplace"))
+    fact = Fact(name="cluster.view", script=lambda _: script, parse=look.parse)
     opened = (options.connect or connect)(cluster.through, options.limits, options.passwords)
     with opened as session:
         return read(cluster.through, session, (Questions(FACTS=(fact,)),), options.limits)[fact]

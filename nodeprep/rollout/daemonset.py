@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nodeprep.errors import LockHeld, NodeFailed, NodeprepError
-from nodeprep.kubernetes import view
+from nodeprep.kubernetes import look
 from nodeprep.kubernetes.daemonsets import HERE
 from nodeprep.kubernetes.kubectl import Kubectl
 from nodeprep.kubernetes.view import ProxyPod, View
@@ -65,14 +65,14 @@ class InCluster:
         """
         if verb not in OF_THE_CLUSTER:
             return ()
-        return (self.question(view.PARTS if planned else ("objects", "pods")),)
+        return (self.question(look.PARTS if planned else ("objects", "pods")),)
 
-    def question(self, parts: Sequence[view.Part] = view.PARTS) -> Topic:
+    def question(self, parts: Sequence[look.Part] = look.PARTS) -> Topic:
         """Return the question that :func:`seen` answers."""
         fact = Fact(
             name=VIEW,
-            script=lambda _: view.script(self.kubectl, parts),
-            parse=lambda text: view.parse(text, parts),
+            script=lambda _: look.script(self.kubectl, parts),
+            parse=lambda text: look.parse(text, parts),
         )
         return gates.Questions(FACTS=(fact,))
 

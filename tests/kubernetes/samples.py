@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 import nodeprep
-from nodeprep.kubernetes.view import Object, View, parse
+from nodeprep.kubernetes.look import parse
+from nodeprep.kubernetes.view import Object, View
 
 DATA = Path(__file__).parent / "data"
 MANIFESTS = {
