@@ -58,8 +58,8 @@ def table(started: Processes, took: Mapping[str, float]) -> None:
     for name, each in took.items():
         programs = ", ".join(started.programs.get(name, ()))
         print(f"| {name} | {started.forks.get(name, 0)} | {programs} | {each:.1f} |")
-    programs = sum(map(len, started.programs.values()))
-    print(f"| all | {started.total} | {programs} | {sum(took.values()):.1f} |\n")
+    every = sum(map(len, started.programs.values()))
+    print(f"| all | {started.total} | {every} | {sum(took.values()):.1f} |\n")
 
 
 def processor(node: Prepared) -> float:

@@ -55,11 +55,12 @@ class Bench:
 
     def nodeprep(self, *words: str, codes: tuple[int, ...] = (0,)) -> str:
         """Return what nodeprep says; its exit code must be one of ``codes``."""
-        command = [sys.executable, "-m", "nodeprep", words[0], "-i", self.lab.inventory, *words[1:]]
+        inventory = str(self.lab.inventory)
+        command = [sys.executable, "-m", "nodeprep", words[0], "-i", inventory, *words[1:]]
         runs = {**os.environ, "XDG_STATE_HOME": str(self.lab.folder / "runs")}
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=runs)
         if done.returncode not in codes:
-            raise SystemExit(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")
+            raise SystemExit(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def prepare(self, mode: str, binary: str) -> None:

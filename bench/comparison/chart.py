@@ -41,7 +41,7 @@ def draw(comparison: Comparison, picture: Path) -> None:
 
 def _bars(panel: Axes, comparison: Comparison, kind: Kind, field: str) -> None:
     """One bar for each contender, the first on top; the runs themselves as dots."""
-    names = [name for name in reversed(comparison.labels) if comparison.of(name, kind)]
+    names = [name for name in reversed(tuple(comparison.labels)) if comparison.of(name, kind)]
     labels = [comparison.labels[name].replace("`", "") for name in names]
     unit = 1.0 if field == "wall" else 1000.0
     middles = [comparison.median(name, kind, field) / unit for name in names]
