@@ -8,7 +8,7 @@ import click
 from nodeprep.console import blocks, one_line, printable
 from nodeprep.inventory import fold
 from nodeprep.model import Change, Finding, Outcome, Status
-from nodeprep.rollout.bridge import CANNOT_CARRY
+from nodeprep.rollout.bridge import CANNOT_CARRY, FLUSHED
 from nodeprep.rollout.machine import (
     ENDS,
     GOOD,
@@ -76,11 +76,12 @@ def planned(
     for names, changes in blocks(diffs, key=lambda change: (change.summary, change.diff)):
         lines.append(_bold(fold(names)))
         lines += [line for change in changes for line in _written(change)]
-    leaving = sorted({row.gone for row in rows.values() if "nftables" in (row.gone, row.to)})
-    for mode in leaving:
-        if sentences := CANNOT_CARRY.get(mode):  # type: ignore[call-overload]
-            lines.append(f"the bridge out of {mode} cannot carry:")
+    for gone, to in sorted({(row.gone, row.to) for row in rows.values() if row.gone != row.to}):
+        if sentences := CANNOT_CARRY.get(gone):  # type: ignore[call-overload]
+            lines.append(f"the bridge from {gone} to {to} cannot carry:")
             lines += [f"  - {sentence}" for sentence in sentences]
+        if (gone, to) == ("ipvs", "nftables"):
+            lines.append(f"  - {FLUSHED}")
     return "\n".join([*lines, *checked(outcomes)])
 
 

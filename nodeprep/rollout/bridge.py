@@ -1,14 +1,16 @@
-r"""Shell that keeps services alive while kube-proxy goes into or out of nftables mode.
+r"""Shell that keeps services alive while kube-proxy goes from one mode to another.
 
-On that way kube-proxy removes the other mode's rules before it has written its own, and for
-seconds every new connection fails. The bridge is a snapshot of the service rules under names that
-kube-proxy does not know: chains and sets ``NPREP-...``, nft tables ``nodeprep-bridge``. It is put
-in place before the restart and taken away after the gate, each by one transaction for each table,
+Into and out of nftables mode kube-proxy removes the other mode's rules before it has written its
+own, and for seconds every new connection fails. Between iptables and ipvs it writes over the old
+rules, and what it writes first may lack endpoints that it has not been told yet (kubernetes issue
+126468; mended in 1.32). The bridge is a snapshot of the service rules under names that kube-proxy
+does not know: chains and sets ``NPREP-...``, nft tables ``nodeprep-bridge``. It is put in place
+before the restart and taken away once the new mode serves, each by one transaction for each table,
 so that no packet ever meets half of it.
 
-From iptables, kube-proxy's chains are copied behind kube-proxy's own; from nftables, its tables;
-from ipvs, its sets are copied and its virtual servers become DNAT rules. The copies stand on
-nothing of kube-proxy's: it may remove all it made, and they go on.
+From iptables, kube-proxy's chains are copied; from nftables, its tables; from ipvs, its sets are
+copied and its virtual servers become DNAT rules. The copies translate before kube-proxy's own rules
+do, and stand on nothing of kube-proxy's: it may remove all it made, and they go on.
 
 ``bridge_from`` keeps a bridge that stands already. After an interruption kube-proxy may have
 cleaned half of its rules, and a second snapshot would be worse than the first.
@@ -28,7 +30,6 @@ CANNOT_CARRY: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
         "iptables": (_MEANWHILE,),
         "ipvs": (
             _MEANWHILE,
-            "connections through IPVS that do not end within ten seconds: kube-proxy flushes them",
             "session affinity: a client may land on another endpoint once",
             "the scheduler: new connections are spread at random, by weight",
         ),
@@ -40,6 +41,9 @@ CANNOT_CARRY: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
 )
 """By the mode that a node leaves, what does not pass over the bridge: sentences for the plan."""
 
+FLUSHED = "connections through IPVS that do not end within ten seconds: kube-proxy flushes them"
+"""What else does not, where the other mode is nftables."""
+
 
 # --- from iptables --------------------------------------------------------------------------
 
@@ -49,6 +53,7 @@ CANNOT_CARRY: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
 _COPYING = """\
 function copy(name) { return "NPREP-" substr(name, 6) }
 function put(line) { lines[table, ++count[table]] = line }
+function translates() { return table == "nat" && / -j KUBE-SERVICES$/ }
 function goes_on() { return $(NF - 1) ~ /^-[jg]$/ && own($NF) }
 function copied(line) {
   if (goes_on()) sub(/KUBE-[^ ]*$/, copy($NF), line)
@@ -66,7 +71,8 @@ function print_table(table, n) {
 }
 """
 
-# `nat` comes last: where its chains are, those of `filter` are too.
+# `nat` comes last: where its chains are, those of `filter` are too. In ipvs mode kube-proxy accepts
+# what goes to a service before any rule behind its own is asked: what translates comes in front.
 _FROM_IPTABLES = (
     """\
 bridge_copied_chains() {
@@ -86,7 +92,7 @@ function own(chain) {
 /^:KUBE-SERVICES / && table == "nat" { found = 1 }
 /^-A KUBE-/ && own($2) { put("-A " copy($2) copied(substr($0, length($2) + 4))); next }
 /^-A / { place[table, $2]++ }
-/^-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) / && goes_on() { insert(1) }
+/^-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) / && goes_on() { insert(!translates()) }
 END {
   if (!found) exit
   print_table("filter")
@@ -107,8 +113,8 @@ bridge_ipvs_state() {
 }
 """
 
-# kube-proxy flushes IPVS before it removes its chains, and these end with ACCEPT. So our rules
-# stand in front of its own, and take over new connections from the moment they are there.
+# kube-proxy flushes IPVS before it removes its chains: that these translate nothing is why ours
+# have to come first.
 #
 # The node's own packets to a service leave with the service's address as their source while that
 # is on kube-ipvs0: the copied rules mark them for masquerading as they did before.
@@ -262,7 +268,7 @@ section != "@rules" { next }
   next
 }
 /^-A / { place[table, $2]++ }
-/^-A (PREROUTING|OUTPUT) .*-j KUBE-SERVICES$/ && table == "nat" { insert(0); next }
+/^-A (PREROUTING|OUTPUT) / && translates() { insert(0); next }
 /^-A (INPUT|FORWARD|POSTROUTING) / && goes_on() { insert(1) }
 END {
   if (!found) exit

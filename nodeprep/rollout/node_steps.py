@@ -54,9 +54,8 @@ def with_library(node: Node, trip: Trip, steps: Sequence[Change]) -> Sequence[Ch
 
 def before_another(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
     """Return what comes before another kube-proxy: the way back is kept, and a bridge stands."""
-    bridged = "nftables" in (trip.gone, trip.to) and trip.gone != trip.to
-    bridged = bridged and facts[proxy_mode.EFFECTIVE].mode == trip.gone
-    drained = bridged and trip.gone == "ipvs"
+    bridged = trip.gone != trip.to and facts[proxy_mode.EFFECTIVE].mode == trip.gone
+    drained = bridged and (trip.gone, trip.to) == ("ipvs", "nftables")
     return (
         step("keep the old files and the way back", "keep", way_back.keep(node, trip)),
         step("arm the dead man's switch", "arm", "renew"),
@@ -69,9 +68,15 @@ def before_another(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[C
 
 
 def after_another(trip: Trip) -> Sequence[Change]:
-    """Return what comes after another kube-proxy was started: it is waited for."""
+    """Return what comes after another kube-proxy was started: it is waited for.
+
+    Between iptables and ipvs the bridge ends here: what the old mode left may linger, and takes
+    over where the new one is not whole. Out of and into nftables there is nothing but the bridge
+    until the gate.
+    """
     return (
         step("wait for its first sync", "sync", "wait_for_sync"),
+        *([] if "nftables" in (trip.gone, trip.to) else [_UNBRIDGE]),
         *([_LEAVE_IPVS] if (trip.gone, trip.to) == ("ipvs", "iptables") else []),
     )
 
@@ -93,11 +98,10 @@ def _renewed(_: Facts, __: Trip) -> Sequence[Change]:
 
 
 def _clean(_: Facts, trip: Trip) -> Sequence[Change]:
-    unbridge = step("take the bridge away", "unbridge", "unbridge")
     others = (mode for mode in MODES if mode != trip.to)
     return (
         RENEW,
-        *([unbridge] if "nftables" in (trip.gone, trip.to) else []),
+        *([_UNBRIDGE] if "nftables" in (trip.gone, trip.to) else []),
         *(
             step(f"remove what {mode} mode left", "leftovers", f"remove_leftovers {mode} {trip.to}")
             for mode in others
@@ -130,6 +134,7 @@ _LATER: Mapping[Verb, Callable[[Facts, Trip], Sequence[Change]]] = {
 
 
 RENEW = step("renew the dead man's switch", "renew", "renew")
+_UNBRIDGE = step("take the bridge away", "unbridge", "unbridge")
 _LEAVE_IPVS = step("let new connections leave kube-ipvs0", "sources", "source_services node")
 _DRAIN = step("wait for connections through IPVS", "drain", "drain_ipvs")
 _FOREIGN = step("guard foreign virtual servers", "foreign", "start_guard_of_foreign")

@@ -394,7 +394,7 @@ def _warnings(node: Node, facts: Facts, aim: Aim) -> tuple[Finding, ...]:
     if "node-cache" in around.programs or "nodelocaldns" in around.links:
         found += _node_local_dns(gone, aim.to)
     found += _neighbours(node, around, gone, aim.to)
-    if (gone, aim.to) == ("iptables", "nftables"):
+    if gone == "iptables" != aim.to:
         found += _bridge(seen)
     if aim.to == "nftables" and seen.forward_policy == "DROP":
         text = "FORWARD drops by default, and nftables mode punches no hole into it"

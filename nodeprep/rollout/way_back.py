@@ -221,19 +221,28 @@ put_all_back() {
     put_back "$path" || { echo "$path could not be put back"; return 1; }
   done <"$record/paths"
 }
-involves_nftables() { [ "$old_mode" = nftables ] || [ "$new_mode" = nftables ]; }
-# The metric tells of a sync; a health answer alone would be "well" before the first one.
-has_synced() {
+# The metric tells of a sync; a health answer alone would be "well" before the first one. The first
+# may lack what kube-proxy was not told yet: nothing of that is pending, or it has synced again.
+synced() {
   http_get "$metrics_host" "$metrics_port" /metrics | awk '
-    /^kubeproxy_sync_proxy_rules_last_timestamp_seconds/ { seen = 1; if ($NF + 0 <= 0) none = 1 }
-    END { exit !(seen && !none) }'
+    /^kubeproxy_sync_proxy_rules_last_timestamp_seconds/ {
+      if ($NF + 0 <= 0) none = 1
+      at = at " " $NF
+    }
+    /^kubeproxy_sync_proxy_rules_(endpoint|service)_changes_pending/ { pending += $NF }
+    END { if (at && !none) print (pending ? "until" at : "whole") }'
 }
 wait_for_sync() {
+  first=
   tell_time
   give_up=$((since_boot + gate_limit))
   while [ "$since_boot" -lt "$give_up" ]; do
     if proxy_stays_down; then return 1; fi
-    has_synced && return
+    now=$(synced)
+    case $now in
+      whole) return 0 ;;
+      until*) [ "${first:=$now}" = "$now" ] || return 0 ;;
+    esac
     sleep 1
     tell_time
   done
@@ -256,9 +265,9 @@ bridge_back() {
   [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
   bridge_new_mode
 }
+# A new mode that never served, as where kube-proxy fell back, has nothing to bridge from.
 bridge_new_mode() {
-  involves_nftables || return 0
-  bridged || bridge_from "$new_mode"
+  bridged || bridge_from "$new_mode" || bridge_from "$old_mode"
   leave_ipvs
 }
 # What takes over new connections stands: those that IPVS or its device has may end before they go.

@@ -8,7 +8,7 @@ import pytest
 from nodeprep.model import Change, Finding, Outcome, Status
 from nodeprep.report import roll as report
 from nodeprep.report.roll import Row
-from nodeprep.rollout.bridge import CANNOT_CARRY
+from nodeprep.rollout.bridge import CANNOT_CARRY, FLUSHED
 from nodeprep.rollout.machine import (
     ENDS,
     GOOD,
@@ -71,11 +71,15 @@ def test_a_difference_that_nodes_share_is_shown_once() -> None:
     assert "a,b\n  ~ rewrite /f\n      -old\n      +new" in text
 
 
-@pytest.mark.parametrize(("gone", "to"), [("ipvs", "nftables"), ("nftables", "iptables")])
+@pytest.mark.parametrize(
+    ("gone", "to"), [("ipvs", "nftables"), ("ipvs", "iptables"), ("nftables", "iptables")]
+)
 def test_what_the_bridge_cannot_carry_is_said(gone: str, to: str) -> None:
     text = planned([], rows={name: Row(gone=gone, to=to) for name in "abc"})
     assert all(sentence in text for sentence in CANNOT_CARRY[gone])  # type: ignore[index]
-    assert "cannot carry" not in planned([])
+    assert (FLUSHED in text) == ((gone, to) == ("ipvs", "nftables"))
+    same = {name: Row(gone=gone, to=gone) for name in "abc"}
+    assert "cannot carry" not in planned([], rows=same)
 
 
 def test_findings_that_nodes_share_are_shown_once_with_what_to_type() -> None:

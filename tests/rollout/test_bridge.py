@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,54 @@ def test_rules_are_as_before_when_the_bridge_is_gone(backend: str, shell: str) -
     assert bridge.startswith("bridged in iptables")
     assert bridged.count("NPREP-") > 50
     assert after == before
+
+
+# A service with one endpoint, and what ipvs mode writes over it before that has been told to it.
+OLD_RULES = """\
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-SVC-ONE - [0:0]
+:KUBE-SEP-ONE - [0:0]
+-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A KUBE-SERVICES -d 10.254.7.7/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-ONE
+-A KUBE-SVC-ONE -j KUBE-SEP-ONE
+-A KUBE-SEP-ONE -p tcp -m tcp -j DNAT --to-destination 127.0.0.1:8080
+COMMIT
+"""
+NEW_RULES = """\
+*nat
+:KUBE-SERVICES - [0:0]
+-A KUBE-SERVICES -d 10.254.7.7/32 -j ACCEPT
+COMMIT
+"""
+SERVING = f"""\
+ip link set lo up && ip addr add 10.254.7.7/32 dev lo || exit
+{sys.executable} -m http.server --bind 127.0.0.1 8080 >/dev/null 2>&1 &
+trap "kill $!" EXIT
+ask() {{
+  {sys.executable} -c 'import socket; socket.create_connection(("10.254.7.7", 80), 1)' 2>&1 |
+    grep -o refused || echo answered
+}}
+"""
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_it_carries_what_a_first_sync_is_not_whole_for(backend: str, shell: str) -> None:
+    if shutil.which(f"iptables-{backend}-restore", path=PATH) is None:
+        pytest.skip("no iptables here")
+    restore = f"iptables-{backend}-restore --noflush"
+    (said,) = in_a_network_of_its_own(
+        shell,
+        f"{SERVING}"
+        f"{restore} <<'END'\n{OLD_RULES}END\n"
+        "for second in 1 2 3 4 5; do ask | grep -q refused || break; sleep 1; done; ask\n"
+        "bridge_from iptables >/dev/null && ask\n"
+        f"{restore} <<'END'\n{NEW_RULES}END\nask\n"
+        "unbridge && ask\n",
+    )
+    assert said.split() == ["answered", "answered", "answered", "refused"]
 
 
 @NEEDS_ROOT

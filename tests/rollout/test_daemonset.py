@@ -78,12 +78,12 @@ def test_the_node_keeps_and_bridges_before_its_pod_is_exchanged_and_waits_after_
     gone: Mode, to: Mode
 ) -> None:
     before = ["sources", "drain"] if (gone, to) == ("ipvs", "nftables") else []
-    bridge = ["bridge", *before, "renew"] if "nftables" in (gone, to) else []
-    after = ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    after = [] if "nftables" in (gone, to) else ["unbridge"]
+    after += ["sources"] if (gone, to) == ("ipvs", "iptables") else []
     changes = KIND.changes("switch", NODE, facts_in(gone, view(gone)), aim(to))
     assert places(changes) == [
         *["cluster: cluster"] * 2,
-        *on_node("keep", "arm", *bridge),
+        *on_node("keep", "arm", "bridge", *before, "renew"),
         *["cluster: cluster"] * 4,
         *on_node("renew", "another", "renew", "sync", *after),
     ]  # fmt: skip

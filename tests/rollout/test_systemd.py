@@ -66,14 +66,14 @@ CONFIG = node().desired.kube_proxy.config
 def test_a_switch_keeps_and_arms_before_it_writes_and_waits_after_it_restarted(
     gone: Mode, to: Mode
 ) -> None:
-    bridge = ["bridge"] if "nftables" in (gone, to) else []
-    # A snapshot may have taken long: the controller's time starts again with the restart.
-    renewed = ["renew"] if bridge else []
     # Nothing new may depend on kube-ipvs0 when it goes: kube-proxy's start removes it, or we do.
     before = ["sources", "drain"] if (gone, to) == ("ipvs", "nftables") else []
-    after = ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    # What the old mode left serves as well, once the new mode is whole: no bridge needs to linger.
+    after = [] if "nftables" in (gone, to) else ["unbridge"]
+    after += ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    # A snapshot may have taken long: the controller's time starts again with the restart.
     assert steps("switch", facts_in(gone, gone), aim(to)) == [
-        "learn", "keep", "arm", *bridge, *before, *renewed, CONFIG, "restart", "sync", *after,
+        "learn", "keep", "arm", "bridge", *before, "renew", CONFIG, "restart", "sync", *after,
     ]  # fmt: skip
 
 
@@ -141,15 +141,17 @@ def test_a_node_that_is_switched_and_settled_is_left_alone() -> None:
 
 def test_a_node_that_was_written_and_not_restarted_is_only_restarted() -> None:
     facts = facts_in("ipvs", "iptables", {RECORD: kept("armed", "iptables")})
-    assert steps("switch", facts, aim("ipvs")) == ["learn", "keep", "arm", "restart", "sync"]
+    assert steps("switch", facts, aim("ipvs")) == [
+        "learn", "keep", "arm", "bridge", "renew", "restart", "sync", "unbridge",
+    ]  # fmt: skip
 
 
 def test_a_node_that_was_restarted_is_not_restarted_again() -> None:
     facts = facts_in("ipvs", "ipvs", {RECORD: kept("armed", "iptables")})
-    assert steps("switch", facts, aim("ipvs")) == ["learn", "keep", "arm", "sync"]
+    assert steps("switch", facts, aim("ipvs")) == ["learn", "keep", "arm", "sync", "unbridge"]
 
 
-@pytest.mark.parametrize(("gone", "to"), [pair for pair in PAIRS if "nftables" in pair])
+@pytest.mark.parametrize(("gone", "to"), PAIRS)
 def test_no_second_snapshot_is_taken_of_a_mode_that_is_gone(gone: Mode, to: Mode) -> None:
     facts = facts_in(to, to, {RECORD: kept("armed", gone)})
     assert "bridge" not in steps("switch", facts, aim(to))
@@ -175,7 +177,8 @@ def test_a_rollback_puts_kept_files_back_instead_of_writing_new_ones() -> None:
     wrong = Record(state="settled", wrong=(CONFIG,))
     facts = facts_in("ipvs", "ipvs", {way_back.restored("earlier"): wrong})
     assert steps("switch", facts, to) == [
-        "learn", "keep", "arm", "restore", "restart", "sync", "sources",
+        "learn", "keep", "arm", "bridge", "renew", "restore", "restart", "sync", "unbridge",
+        "sources",
     ]  # fmt: skip
 
 
@@ -185,7 +188,9 @@ def test_a_rollback_that_is_resumed_does_not_restart_what_is_back() -> None:
     armed = facts_in("iptables", "iptables", {RECORD: kept("armed", "ipvs"), **whole})
     assert "restart" not in steps("switch", armed, to)
     written = facts_in("iptables", "ipvs", {RECORD: kept("armed", "ipvs"), **whole})
-    assert steps("switch", written, to) == ["learn", "keep", "arm", "restart", "sync", "sources"]
+    assert steps("switch", written, to) == [
+        "learn", "keep", "arm", "bridge", "renew", "restart", "sync", "unbridge", "sources",
+    ]  # fmt: skip
     settled = facts_in("iptables", "iptables", {RECORD: kept("settled", "ipvs"), **whole})
     assert steps("switch", settled, to) == []
 

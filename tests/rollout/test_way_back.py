@@ -66,7 +66,11 @@ case $url in
 esac
 """
 _STUBS = """
-bridge_from() {{ echo "bridge_from $1" >>{fakes}/calls; : >{fakes}/bridge; }}
+bridge_from() {{
+  echo "bridge_from $1" >>{fakes}/calls
+  [ ! -e "{fakes}/nothing-of-$1" ] || return 1
+  : >{fakes}/bridge
+}}
 bridged() {{ [ -e {fakes}/bridge ]; }}
 unbridge() {{ echo unbridge >>{fakes}/calls; rm -f {fakes}/bridge; }}
 remove_leftovers() {{ echo "remove_leftovers $1 $2" >>{fakes}/calls; }}
@@ -347,6 +351,9 @@ def test_the_old_mode_is_programmed_before_what_the_new_one_left_goes(home: Home
     home.run("go_back")
     acts = [call for call in home.calls if not call.startswith(("systemctl show", "systemctl is"))]
     assert acts == [
+        "bridge_from ipvs",
+        "source_services node",
+        "drain_ipvs",
         "systemctl daemon-reload",
         "systemctl restart kube-proxy.service",
         "unbridge",
@@ -366,9 +373,7 @@ def test_the_old_mode_is_programmed_before_what_the_new_one_left_goes(home: Home
         ("nftables", "ipvs", ["source_services node", "drain_ipvs"]),
     ],
 )
-def test_into_and_out_of_nftables_the_way_back_is_bridged_too(
-    dash: Machine, old: Mode, new: Mode, left: list[str]
-) -> None:
+def test_the_way_back_is_bridged_too(dash: Machine, old: Mode, new: Mode, left: list[str]) -> None:
     home = home_of(dash, old, new)
     home.switched()
     (home.etc / "config.yaml").write_text(f"mode: {new}\n")
@@ -376,6 +381,15 @@ def test_into_and_out_of_nftables_the_way_back_is_bridged_too(
     acts = [call for call in home.calls if not call.startswith("systemctl")]
     removed = [f"remove_leftovers {mode} {old}" for mode in MODES]
     assert acts == [f"bridge_from {new}", *left, "unbridge", *left, *removed, "unbridge"]
+
+
+def test_a_new_mode_that_never_served_is_no_way_over(home: Home) -> None:
+    home.switched()
+    home.put("nothing-of-ipvs")
+    assert home.run("go_back").endswith("status 0\n")
+    assert [call for call in home.calls if call.startswith("bridge_from")] == [
+        "bridge_from ipvs", "bridge_from iptables",
+    ]  # fmt: skip
 
 
 def test_a_bridge_that_still_stands_is_the_old_modes_and_is_kept(dash: Machine) -> None:
@@ -452,20 +466,54 @@ def test_a_sync_that_never_comes_is_waited_for_no_longer_than_the_limit(plain: H
 
 
 @pytest.mark.parametrize(
-    ("metrics", "synced"),
+    ("metrics", "said"),
     [
-        ('X{ip_family="IPv4"} 1.7e+09\nX{ip_family="IPv6"} 1.7e+09\n', True),
-        ('X{ip_family="IPv4"} 1.7e+09\nX{ip_family="IPv6"} 0\n', False),
-        ("X 0\n", False),
-        ("other 1\n", False),
-        ("", False),
+        ('AT{ip_family="IPv4"} 1.7e+09\nAT{ip_family="IPv6"} 1.7e+09\n', "whole\n"),
+        ('AT{ip_family="IPv4"} 1.7e+09\nAT{ip_family="IPv6"} 0\n', ""),
+        ("AT 1.7e+09\nENDPOINTS 0\nSERVICES 0\n", "whole\n"),
+        ("AT 1.7e+09\nENDPOINTS 3\nSERVICES 0\n", "until 1.7e+09\n"),
+        ("AT 1.7e+09\nENDPOINTS 0\nSERVICES 2\n", "until 1.7e+09\n"),
+        ("AT 0\nENDPOINTS 0\n", ""),
+        ("other 1\n", ""),
+        ("", ""),
     ],
 )
-def test_every_family_must_have_synced(home: Home, metrics: str, synced: bool) -> None:
-    name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
-    home.put("answer", metrics.replace("X", name))
-    said = home.run(f"http_get() {{ cat {home.fakes}/answer; }}; has_synced")
-    assert said == f"status {int(not synced)}\n"
+def test_a_sync_of_every_family_is_whole_where_nothing_is_pending(
+    home: Home, metrics: str, said: str
+) -> None:
+    for short, name in _METRICS.items():
+        metrics = metrics.replace(short, f"kubeproxy_sync_proxy_rules_{name}")
+    home.put("answer", metrics)
+    assert home.run(f"http_get() {{ cat {home.fakes}/answer; }}; synced") == f"{said}status 0\n"
+
+
+_METRICS = {
+    "AT": "last_timestamp_seconds",
+    "ENDPOINTS": "endpoint_changes_pending",
+    "SERVICES": "service_changes_pending",
+}
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        (["whole"], 1),
+        (["", "", "whole"], 3),
+        # What was pending when it first synced is in the sync after that, whatever came since.
+        (["until 1", "until 1", "until 2"], 3),
+        (["", "until 1", "whole"], 3),
+    ],
+)
+def test_what_was_pending_at_the_first_sync_is_waited_for(
+    home: Home, answers: list[str], asked: int
+) -> None:
+    for number, answer in enumerate([*answers, "whole"]):
+        home.put(f"answer-{number}", answer)
+    counting = (
+        f"cd {home.fakes}; echo 0 >asked; gate_limit=60\n"
+        "synced() { read -r n <asked; echo $((n + 1)) >asked; cat answer-$n; }\n"
+    )
+    assert home.run(f"{counting}wait_for_sync && cat asked") == f"{asked}\nstatus 0\n"
 
 
 # --- the dead man's switch ------------------------------------------------------------------
