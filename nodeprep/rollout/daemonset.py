@@ -1,8 +1,8 @@
 """kube-proxy as a DaemonSet: what each verb of a roll does on such a node, and in its cluster.
 
 The node's own half is what it is on every node: old rules stand until the new mode's are seen, a
-bridge leads into and out of nftables, and what kube-proxy left goes piece by piece. Only the way to
-another process is the cluster's: see :mod:`nodeprep.rollout.exchange`.
+bridge leads from one mode to the other, and what kube-proxy left goes piece by piece. Only the way
+to another process is the cluster's: see :mod:`nodeprep.rollout.exchange`.
 """
 
 import dataclasses

@@ -270,6 +270,10 @@ bridge_new_mode() {
   bridged || bridge_from "$new_mode" || bridge_from "$old_mode"
   leave_ipvs
 }
+# Where the new mode serves on, a bridge would only grow old.
+unbridge_new_mode() {
+  if in_mode "$new_mode" && [ "$(synced)" ]; then unbridge; fi
+}
 # What takes over new connections stands: those that IPVS or its device has may end before they go.
 leave_ipvs() {
   if [ "$new_mode" = ipvs ]; then source_services node && drain_ipvs; fi
@@ -280,7 +284,8 @@ sources_as_before() {
 proxy_as_before() {
   [ "$written" ] || [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
   bridge_new_mode
-  old_proxy_again && wait_for_sync && in_mode "$old_mode" && unbridge || return
+  old_proxy_again || { unbridge_new_mode; return 1; }
+  wait_for_sync && in_mode "$old_mode" && unbridge || return
   leave_ipvs
   for mode in iptables ipvs nftables; do
     remove_leftovers "$mode" "$old_mode" || return

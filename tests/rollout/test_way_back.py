@@ -392,6 +392,18 @@ def test_a_new_mode_that_never_served_is_no_way_over(home: Home) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("serves", "stands"), [("ipvs", False), ("", True)])
+def test_where_the_new_mode_has_to_serve_on_no_bridge_grows_old_over_it(
+    home: Home, serves: str, stands: bool
+) -> None:
+    home.switched()
+    home.put("no-restart")
+    home.put("mode", f"{serves}\n")
+    assert home.run("go_back").endswith("status 1\n")
+    assert home.has("bridge") == stands
+    assert home.state == "back-failed"
+
+
 def test_a_bridge_that_still_stands_is_the_old_modes_and_is_kept(dash: Machine) -> None:
     home = home_of(dash, "iptables", "nftables")
     home.switched()
