@@ -15,6 +15,7 @@ Everything in this room is pure: it decides, and writes the scripts that nodes r
     cluster_objects  what the cluster has while a roll lasts, and what is left of it: nothing
     proxy_process  which process is kube-proxy on a node, and how another one comes
     way_back    what a node keeps before it is switched, and how it returns by itself
+    first_sync  when a new kube-proxy has all in the kernel that it was told
     bridge      services kept alive until kube-proxy has synced in its new mode
     sources     the node's own connections, made independent of kube-ipvs0 before it goes
     leftovers   what a mode leaves in the kernel, taken away piece by piece

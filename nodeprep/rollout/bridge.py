@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from nodeprep.model import Mode
 
-_MEANWHILE = "changes of Services and endpoints, from the snapshot until kube-proxy's first sync"
+_MEANWHILE = "changes of Services and endpoints while the bridge stands"
 
 CANNOT_CARRY: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
     {
@@ -73,6 +73,9 @@ function print_table(table, n) {
 
 # `nat` comes last: where its chains are, those of `filter` are too. In ipvs mode kube-proxy accepts
 # what goes to a service before any rule behind its own is asked: what translates comes in front.
+#
+# The node's own packets have the service's address as their source as soon as that is on
+# kube-ipvs0, and without a cluster CIDR iptables mode masquerades none of them.
 _FROM_IPTABLES = (
     """\
 bridge_copied_chains() {
@@ -87,9 +90,13 @@ function own(chain) {
   return table == "filter" &&
     chain ~ /^KUBE-(SERVICES|EXTERNAL-SERVICES|NODEPORTS|FORWARD|PROXY-FIREWALL)$/
 }
+function masquerade_own() {
+  put("-A NPREP-POSTROUTING -m conntrack --ctstate DNAT -m addrtype --src-type LOCAL -j MASQUERADE")
+}
 /^\\*/ { table = substr($1, 2) }
 /^:/ && own(substr($1, 2)) { put(":" copy(substr($1, 2)) " - [0:0]") }
-/^:KUBE-SERVICES / && table == "nat" { found = 1 }
+/^:KUBE-POSTROUTING / && table == "nat" { masquerade_own() }
+/^-A KUBE-SERVICES .*-j KUBE-SVC-/ && table == "nat" { found = 1 }
 /^-A KUBE-/ && own($2) { put("-A " copy($2) copied(substr($0, length($2) + 4))); next }
 /^-A / { place[table, $2]++ }
 /^-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) / && goes_on() { insert(!translates()) }
@@ -389,9 +396,9 @@ unbridge() (
 )
 bridged() (
   for program in $(bridge_programs); do
-    ! bridge_save "$program" | grep -q '^:NPREP-' || exit 0
+    [ "$(bridge_seen "$program")" != bridge ] || exit 0
   done
-  bridge_tables nodeprep-bridge >/dev/null || bridge_sets >/dev/null || exit 1
+  bridge_tables nodeprep-bridge >/dev/null || exit 1
 )
 """
 
@@ -466,5 +473,5 @@ SHELL = (
 ``bridge_from`` puts a snapshot of MODE's services in place, in every iptables backend and address
 family in which kube-proxy has some, or keeps what stands; where it cannot, nothing of it stays and
 it is not 0. ``unbridge`` takes everything away, and is 0 where there is nothing. ``bridged`` is 0
-where anything of a bridge is there. All print what a log should hold.
+where a bridge stands, of which remains are none. All print what a log should hold.
 """

@@ -54,7 +54,7 @@ def with_library(node: Node, trip: Trip, steps: Sequence[Change]) -> Sequence[Ch
 
 def before_another(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[Change]:
     """Return what comes before another kube-proxy: the way back is kept, and a bridge stands."""
-    bridged = trip.gone != trip.to and facts[proxy_mode.EFFECTIVE].mode == trip.gone
+    bridged = facts[proxy_mode.EFFECTIVE].mode == trip.gone
     drained = bridged and (trip.gone, trip.to) == ("ipvs", "nftables")
     return (
         step("keep the old files and the way back", "keep", way_back.keep(node, trip)),
@@ -70,14 +70,13 @@ def before_another(node: Node, facts: Facts, aim: Aim, trip: Trip) -> Sequence[C
 def after_another(trip: Trip) -> Sequence[Change]:
     """Return what comes after another kube-proxy was started: it is waited for.
 
-    Between iptables and ipvs the bridge ends here: what the old mode left may linger, and takes
-    over where the new one is not whole. Out of and into nftables there is nothing but the bridge
-    until the gate.
+    Between iptables and ipvs the bridge ends here: it would grow old over what may linger. Out of
+    and into nftables it stays until the gate has seen the new mode.
     """
     return (
         step("wait for its first sync", "sync", "wait_for_sync"),
-        *([] if "nftables" in (trip.gone, trip.to) else [_UNBRIDGE]),
         *([_LEAVE_IPVS] if (trip.gone, trip.to) == ("ipvs", "iptables") else []),
+        *([] if "nftables" in (trip.gone, trip.to) else [_UNBRIDGE]),
     )
 
 

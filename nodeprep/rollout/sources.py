@@ -29,6 +29,9 @@ source_services() {
 }
 drain_ipvs() {
   forget_datagrams "$(named_servers)"
+  await_ipvs
+}
+await_ipvs() {
   for second in 9 8 7 6 5 4 3 2 1 0; do
     open=$(established)
     [ "${open:-0}" -gt 0 ] || return 0
@@ -37,10 +40,12 @@ drain_ipvs() {
   echo "$open connections through IPVS are open, and end with its virtual servers"
 }
 """
-"""Defines ``source_services WHOSE`` and ``drain_ipvs``; wants what ``leftovers.SHELL`` defines.
+"""Defines ``source_services WHOSE``, ``await_ipvs`` and ``drain_ipvs``.
+
+They want what ``leftovers.SHELL`` defines.
 
 ``source_services node`` gives new connections an address of the node as their source, and
-``source_services service`` the service's own again. ``drain_ipvs`` is for the time when a bridge
-stands: the next datagram of each UDP client crosses it, and for at most ten seconds the connections
-that were begun through IPVS may end.
+``source_services service`` the service's own again. ``await_ipvs`` lets the connections that were
+begun through IPVS end, for at most ten seconds. ``drain_ipvs`` does so while a bridge stands and
+the virtual servers are about to be flushed: the next datagram of each UDP client crosses it.
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nodeprep import files
 from nodeprep.model import Fact, Facts, Mode, Node
-from nodeprep.rollout import bridge, foreign_ipvs, leftovers, proxy_process, sources
+from nodeprep.rollout import bridge, first_sync, foreign_ipvs, leftovers, proxy_process, sources
 from nodeprep.shell import HTTP_GET, TCP_OPEN, Script, quote, words
 
 KEPT = f"{files.STATE}/switch"
@@ -66,6 +66,7 @@ def library(node: Node, trip: Trip) -> Script:
         sources.SHELL,
         foreign_ipvs.SHELL,
         proxy_process.shell(node),
+        first_sync.SHELL,
         _KEEPING,
         _GOING_BACK,
     )
@@ -162,9 +163,18 @@ dead_man_watch() {
       printf 'the way back of run %s, pid %s\\n' "$run" "$$" >"$work/holder"
       { go_back; } >>"$record/log" 2>&1 9>&-
       rm -f "$work/deadline"
+      exec 9>&-
+      until_it_serves
       exit 0
     fi
     exec 9>&-
+  done
+}
+# A kube-proxy that comes too late for the way back may still come.
+until_it_serves() {
+  while [ "$(cat "$record/state")" = back-failed ] && bridged; do
+    sleep 5
+    serve_on >>"$record/log" 2>&1
   done
 }
 past_deadline() {
@@ -196,7 +206,8 @@ probe() {
 )
 
 # Make before break on the way back too: what the old mode programs comes before what the new one
-# left goes. A bridge that still stands is the old mode's own, and is kept.
+# left goes. A bridge that still stands, the old mode's own or of a way back that was cut short, is
+# kept.
 _GOING_BACK = """\
 same_file() {
   [ -e "$2" ] && [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ] &&
@@ -221,34 +232,6 @@ put_all_back() {
     put_back "$path" || { echo "$path could not be put back"; return 1; }
   done <"$record/paths"
 }
-# The metric tells of a sync; a health answer alone would be "well" before the first one. The first
-# may lack what kube-proxy was not told yet: nothing of that is pending, or it has synced again.
-synced() {
-  http_get "$metrics_host" "$metrics_port" /metrics | awk '
-    /^kubeproxy_sync_proxy_rules_last_timestamp_seconds/ {
-      if ($NF + 0 <= 0) none = 1
-      at = at " " $NF
-    }
-    /^kubeproxy_sync_proxy_rules_(endpoint|service)_changes_pending/ { pending += $NF }
-    END { if (at && !none) print (pending ? "until" at : "whole") }'
-}
-wait_for_sync() {
-  first=
-  tell_time
-  give_up=$((since_boot + gate_limit))
-  while [ "$since_boot" -lt "$give_up" ]; do
-    if proxy_stays_down; then return 1; fi
-    now=$(synced)
-    case $now in
-      whole) return 0 ;;
-      until*) [ "${first:=$now}" = "$now" ] || return 0 ;;
-    esac
-    sleep 1
-    tell_time
-  done
-  echo "no sync within $gate_limit s"
-  return 1
-}
 go_back() {
   [ -e "$record/state" ] && [ "$(cat "$record/state")" != back ] || return 0
   if in_other_hands; then return 1; fi
@@ -257,26 +240,27 @@ go_back() {
     set_state back
   else
     set_state back-failed
+    serve_on
     return 1
   fi
+}
+# Over a kube-proxy that serves, in whatever mode, a bridge would only grow old.
+serve_on() {
+  [ "$(synced '' 0)" ] || return
+  unbridge
+  if in_mode ipvs; then source_services service; fi
 }
 # Where another has to bring the old kube-proxy back, the bridge stands before it does.
 bridge_back() {
   [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
   bridge_new_mode
 }
-# A new mode that never served, as where kube-proxy fell back, has nothing to bridge from.
+# A new mode that never served, as where kube-proxy fell back, has nothing to bridge from. Into
+# nftables mode kube-proxy flushes IPVS when it starts.
 bridge_new_mode() {
   bridged || bridge_from "$new_mode" || bridge_from "$old_mode"
-  leave_ipvs
-}
-# Where the new mode serves on, a bridge would only grow old.
-unbridge_new_mode() {
-  if in_mode "$new_mode" && [ "$(synced)" ]; then unbridge; fi
-}
-# What takes over new connections stands: those that IPVS or its device has may end before they go.
-leave_ipvs() {
-  if [ "$new_mode" = ipvs ]; then source_services node && drain_ipvs; fi
+  case $new_mode-$old_mode in ipvs-nftables) source_services node && drain_ipvs ;; esac
+  return 0
 }
 sources_as_before() {
   [ "$old_mode" != ipvs ] || source_services service
@@ -284,9 +268,9 @@ sources_as_before() {
 proxy_as_before() {
   [ "$written" ] || [ "$(process_now)" != "$(cat "$record/process")" ] || return 0
   bridge_new_mode
-  old_proxy_again || { unbridge_new_mode; return 1; }
-  wait_for_sync && in_mode "$old_mode" && unbridge || return
-  leave_ipvs
+  old_proxy_again && wait_for_sync && in_mode "$old_mode" || return
+  case $new_mode-$old_mode in ipvs-iptables) source_services node && await_ipvs ;; esac
+  unbridge || return
   for mode in iptables ipvs nftables; do
     remove_leftovers "$mode" "$old_mode" || return
   done

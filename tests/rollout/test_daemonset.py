@@ -78,8 +78,8 @@ def test_the_node_keeps_and_bridges_before_its_pod_is_exchanged_and_waits_after_
     gone: Mode, to: Mode
 ) -> None:
     before = ["sources", "drain"] if (gone, to) == ("ipvs", "nftables") else []
-    after = [] if "nftables" in (gone, to) else ["unbridge"]
-    after += ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    after = ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    after += [] if "nftables" in (gone, to) else ["unbridge"]
     changes = KIND.changes("switch", NODE, facts_in(gone, view(gone)), aim(to))
     assert places(changes) == [
         *["cluster: cluster"] * 2,

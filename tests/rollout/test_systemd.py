@@ -68,9 +68,9 @@ def test_a_switch_keeps_and_arms_before_it_writes_and_waits_after_it_restarted(
 ) -> None:
     # Nothing new may depend on kube-ipvs0 when it goes: kube-proxy's start removes it, or we do.
     before = ["sources", "drain"] if (gone, to) == ("ipvs", "nftables") else []
-    # What the old mode left serves as well, once the new mode is whole: no bridge needs to linger.
-    after = [] if "nftables" in (gone, to) else ["unbridge"]
-    after += ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    after = ["sources"] if (gone, to) == ("ipvs", "iptables") else []
+    # It would grow old over what may linger.
+    after += [] if "nftables" in (gone, to) else ["unbridge"]
     # A snapshot may have taken long: the controller's time starts again with the restart.
     assert steps("switch", facts_in(gone, gone), aim(to)) == [
         "learn", "keep", "arm", "bridge", *before, "renew", CONFIG, "restart", "sync", *after,
@@ -177,8 +177,8 @@ def test_a_rollback_puts_kept_files_back_instead_of_writing_new_ones() -> None:
     wrong = Record(state="settled", wrong=(CONFIG,))
     facts = facts_in("ipvs", "ipvs", {way_back.restored("earlier"): wrong})
     assert steps("switch", facts, to) == [
-        "learn", "keep", "arm", "bridge", "renew", "restore", "restart", "sync", "unbridge",
-        "sources",
+        "learn", "keep", "arm", "bridge", "renew", "restore", "restart", "sync", "sources",
+        "unbridge",
     ]  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_a_rollback_that_is_resumed_does_not_restart_what_is_back() -> None:
     assert "restart" not in steps("switch", armed, to)
     written = facts_in("iptables", "ipvs", {RECORD: kept("armed", "ipvs"), **whole})
     assert steps("switch", written, to) == [
-        "learn", "keep", "arm", "bridge", "renew", "restart", "sync", "unbridge", "sources",
+        "learn", "keep", "arm", "bridge", "renew", "restart", "sync", "sources", "unbridge",
     ]  # fmt: skip
     settled = facts_in("iptables", "iptables", {RECORD: kept("settled", "ipvs"), **whole})
     assert steps("switch", settled, to) == []
