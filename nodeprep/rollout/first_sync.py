@@ -12,7 +12,7 @@ synced() {
     function whole() {
       if (families || !queued) return 1
       if (split(earlier, seen) < 4 || count < seen[1]) return count == 1 && queued <= at - spent
-      if (count == seen[1]) return seen[3] <= at && waited > 10 + 3 * spent / count
+      if (count == seen[1]) return seen[3] <= at && waited > 10 + 3 * spent / (count ? count : 1)
       return count > seen[1] + 1 || seen[3] <= seen[2] || seen[3] <= at - spent + seen[4]
     }
     told("last_timestamp_seconds") {

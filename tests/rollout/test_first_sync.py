@@ -80,6 +80,8 @@ def test_a_second_sync_that_does_not_come_was_none_to_wait_for(shell: str) -> No
     seen = look(shell, told)
     assert look(shell, told, seen, 24) == seen
     assert look(shell, told, seen, 26) == "whole"
+    silent = metrics(at=1010, queued=1001)
+    assert look(shell, silent, look(shell, silent), 11) == "whole"
     queued = metrics(at=1010, queued=1012, count=2, spent=10)
     assert look(shell, queued, look(shell, queued), 26) != "whole"
 
