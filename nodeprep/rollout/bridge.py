@@ -120,8 +120,8 @@ bridge_ipvs_state() {
 }
 """
 
-# kube-proxy flushes IPVS before it removes its chains: that these translate nothing is why ours
-# have to come first.
+# Into nftables mode kube-proxy flushes IPVS before it removes its chains, and these accept what
+# goes to a service: ours come first.
 #
 # The node's own packets to a service leave with the service's address as their source while that
 # is on kube-ipvs0: the copied rules mark them for masquerading as they did before.

@@ -1,4 +1,4 @@
-r"""Shell that waits until a kube-proxy which has just begun has all in the kernel that it was told.
+"""Shell that waits until a kube-proxy which has just begun has all in the kernel that it was told.
 
 kube-proxy takes "the caches are filled" for "I have been told all of it": what it writes first may
 lack endpoints of which it hears a moment later, and its next sync brings them (kubernetes issue
@@ -56,5 +56,6 @@ EARLIER, which was so for WAITED seconds. Another sync makes it sure, or that no
 soon.
 
 Where it began is known of a sync by its end, and by how much longer all of them took than at the
-look before. Releases that tell of each family alone are mended: they wait for all before they sync.
+look before. Releases that tell of each family alone, since 1.33, are mended: they wait for all
+before they sync.
 """

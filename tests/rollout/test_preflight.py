@@ -206,6 +206,14 @@ def test_ipvs_is_said_to_leave_since_1_35() -> None:
 
 # --- what is only worth knowing -------------------------------------------------------------
 
+
+def test_a_chain_of_each_virtual_server_counts_for_the_snapshot_too() -> None:
+    many = {artefacts.ARTEFACTS: replace(SEEN, virtual_servers=20_001)}
+    told = judged(facts(many), aim("iptables"))["bridge"]
+    assert (told.status, "20001 chains" in told.actual) == (Status.WARN, True)
+    assert "bridge" not in judged(facts(), aim("iptables"))
+
+
 WARNINGS: Mapping[str, tuple[Mapping[Fact[Any], object], Mode, Mode]] = {
     "bridge": (
         {

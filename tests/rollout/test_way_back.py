@@ -483,11 +483,6 @@ def test_a_process_that_does_not_stay_up_is_not_waited_for(plain: Home) -> None:
     assert said == "kube-proxy.service does not stay up\nno such thing\nstatus 1\n"
 
 
-def test_a_sync_that_never_comes_is_waited_for_no_longer_than_the_limit(plain: Home) -> None:
-    plain.put("no-sync")
-    assert plain.run("wait_for_sync") == "no sync within 1 s\nstatus 1\n"
-
-
 # --- the dead man's switch ------------------------------------------------------------------
 
 
